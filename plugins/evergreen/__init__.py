@@ -1,0 +1,1 @@
+"""Evergreen keeps models fresh: it retrains, judges, approves, releases and serves them."""

@@ -1,0 +1,1 @@
+"""One outside library per module, each behind a port of core.ports."""

@@ -1,0 +1,1 @@
+"""Pure decisions: standard library, pydantic and yaml. No outside system."""

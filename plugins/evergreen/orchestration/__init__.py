@@ -1,0 +1,1 @@
+"""Airflow lives here: the DAG factory, its tasks, the approval, the watchers."""
