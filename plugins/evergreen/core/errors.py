@@ -1,0 +1,112 @@
+"""Every error that Evergreen raises on purpose.
+
+EvergreenError                 facts in, one readable sentence out; a retry does not help
+├── SpecError                  one or more problems in model specs or suites
+├── SourceError                the source is unreachable, or its columns, keys or types are wrong
+│   └── SourceUnavailable      may pass: worth a retry
+├── EmptyWindow                no labelled row in the window
+├── ValidationStopped          the expectation suite refused the snapshot, or could not judge it
+├── TrainingRefused            the data cannot be learned from (one class, all-null label, ...)
+├── BundleRefused              a bundle's files do not match their hashes, or its golden rows disagree
+├── PromotionConflict          the champion changed since the candidate was judged
+├── LeaseBusy                  another run of this model holds the lease: worth a retry
+└── ServiceFailed              a component of the embedded shape did not come up
+RunEnds                        not an error: the run has nothing (more) to do, and says why
+"""
+
+from __future__ import annotations
+
+
+class EvergreenError(Exception):
+    """Base of all errors raised on purpose. `retryable` tells the orchestrator whether to try again."""
+
+    retryable = False
+
+
+class FoundProblem(EvergreenError):
+    """An error that says where, what was found, what is allowed, and what to do next."""
+
+    def __init__(self, where: str, *, found: str, allowed: str, do: str) -> None:
+        self.where, self.found, self.allowed, self.do = where, found, allowed, do
+        super().__init__(f"{where}: found {found}; allowed: {allowed}. {do}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword arguments when the error crosses a process border."""
+        return (_rebuild, (type(self), self.where, self.found, self.allowed, self.do))
+
+
+def _rebuild(cls: type[FoundProblem], where: str, found: str, allowed: str, do: str) -> FoundProblem:
+    return cls(where, found=found, allowed=allowed, do=do)
+
+
+class SpecError(EvergreenError):
+    """Raised when model specs or suites hold problems; the message names each."""
+
+
+class SourceError(FoundProblem):
+    """Raised when a source's columns, types or keys are not what the spec says."""
+
+
+class SourceUnavailable(SourceError):
+    """Raised when the source does not answer; worth a retry."""
+
+    retryable = True
+
+
+class EmptyWindow(FoundProblem):
+    """Raised when the window of a snapshot holds no labelled row."""
+
+
+class ValidationStopped(EvergreenError):
+    """Raised when validation stops the run. The message is bounded; the full result is an MLflow artifact."""
+
+
+class TrainingRefused(FoundProblem):
+    """Raised when the snapshot cannot be learned from."""
+
+
+class BundleRefused(FoundProblem):
+    """Raised when a bundle's bytes or answers are not those that were registered."""
+
+
+class PromotionConflict(EvergreenError):
+    """Raised when the champion's generation is not the one that the candidate was judged against."""
+
+    def __init__(self, model: str, *, seen: int, found: int) -> None:
+        self.model, self.seen, self.found = model, seen, found
+        super().__init__(
+            f"{model}: judged against champion generation {seen}, which is now {found}. "
+            f"Nothing was released; `evergreen retrain {model}` judges again."
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_conflict, (self.model, self.seen, self.found))
+
+
+def _rebuild_conflict(model: str, seen: int, found: int) -> PromotionConflict:
+    return PromotionConflict(model, seen=seen, found=found)
+
+
+class LeaseBusy(EvergreenError):
+    """Raised when another run holds the model's lease."""
+
+    retryable = True
+
+
+class ServiceFailed(EvergreenError):
+    """Raised when a component of the embedded shape does not start, or is not running when asked."""
+
+
+class RunEnds(Exception):
+    """Ends a run early with a reason that ops read: nothing new, cooldown, already trained, not judged."""
+
+    def __init__(self, reason: str, *, served: bool) -> None:
+        self.reason, self.served = reason, served
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_end, (self.reason, self.served))
+
+
+def _rebuild_end(reason: str, served: bool) -> RunEnds:
+    return RunEnds(reason, served=served)
