@@ -1,0 +1,29 @@
+"""The control ledger on SQLite or Postgres, through SQLAlchemy Core; tables are kept by Alembic."""
+
+from __future__ import annotations
+
+from evergreen.adapters.ledger.engine import Database
+from evergreen.adapters.ledger.leases import SqlLeases
+from evergreen.adapters.ledger.models import SqlModels
+from evergreen.adapters.ledger.releases import SqlReleases
+from evergreen.adapters.ledger.replicas import SqlReplicas
+from evergreen.adapters.ledger.requests import SqlTriggerRequests
+from evergreen.adapters.ledger.upgrade import upgrade
+from evergreen.core.ports import Ledger
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger behind this SQLAlchemy URL, made or upgraded first where needed.
+
+    Safe from several processes at once. Open it anew after a fork. Raises LedgerRefused for a URL or a
+    database that cannot be a ledger.
+    """
+    database = Database(url)
+    upgrade(database)
+    return Ledger(
+        requests=SqlTriggerRequests(database),
+        leases=SqlLeases(database),
+        models=SqlModels(database),
+        releases=SqlReleases(database),
+        replicas=SqlReplicas(database),
+    )

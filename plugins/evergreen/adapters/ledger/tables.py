@@ -1,0 +1,181 @@
+"""The ledger's tables. A change here needs a new revision in `migrations/versions/` and a new HEAD."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+HEAD = "0001"  # the newest revision
+VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time that comes back aware and in UTC from SQLite too, which knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time: nobody could say which moment it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a time zone: {value.isoformat()}")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Aware and in UTC, whatever the session's time zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+trigger_request = Table(
+    "trigger_request",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("id", String(36), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("cause", String(20), nullable=False),
+    Column("dedupe_key", String(400), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("watermark", UtcTime),
+    Column("as_of", UtcTime),
+    Column("state", String(20), nullable=False),
+    Column("step", String(50), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    UniqueConstraint("model", "dedupe_key"),
+    Index(None, "model", "run_id"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("model", String(200)),
+    Column("holder", String(250)),
+    Column("fence", Integer, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("model"),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("model", String(200)),
+    Column("id", String(64)),
+    Column("start", UtcTime, nullable=False),
+    Column("as_of", UtcTime, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("unlabelled", Integer, nullable=False),
+    Column("quarantined", Integer, nullable=False),
+    Column("schema_hash", String(64), nullable=False),
+    Column("parts", JSON, nullable=False),
+    PrimaryKeyConstraint("model", "id"),
+)
+
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("model", String(200)),
+    Column("version", Integer, autoincrement=False),
+    Column("request_id", String(36), nullable=False),
+    Column("train_key", String(64), nullable=False),
+    Column("snapshot_id", String(64), nullable=False),
+    Column("data_end", UtcTime, nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("mlflow_run", String(64), nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("verdict", JSON(none_as_null=True)),
+    Column("generation_seen", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("model", "version"),
+    UniqueConstraint("model", "train_key"),
+)
+
+release = Table(
+    "release",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("id", String(36), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("pool", String(200), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("released_by", String(250), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("watermark", UtcTime),
+    Column("released_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    UniqueConstraint("model", "generation"),
+    ForeignKeyConstraint(["model", "version"], ["candidate.model", "candidate.version"]),
+)
+
+release_event = Table(
+    "release_event",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("release_id", String(36), ForeignKey("release.id"), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("actor", String(250), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    Index(None, "release_id"),
+)
+
+champion = Table(
+    "champion",
+    metadata,
+    Column("model", String(200)),
+    Column("release_id", String(36), ForeignKey("release.id"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    PrimaryKeyConstraint("model"),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("pool", String(200)),
+    Column("replica", String(200)),
+    Column("url", Text, nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("heartbeat", UtcTime, nullable=False),
+    PrimaryKeyConstraint("pool", "replica"),
+)
