@@ -1,0 +1,310 @@
+"""A source behind SQLAlchemy: a table, a view or a query, in SQLite or Postgres.
+
+Column types are the database's declared ones, never guessed from a chunk, so that a chunk of nulls does not
+change a type. SQLite declares none for a query: there, one look at the window's rows decides for all chunks.
+`event_time` is UTC: a timestamp (with or without zone) or date in Postgres, text in SQLite (core.text_time).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from evergreen.core import spec
+from evergreen.core.errors import SourceError, SourceUnavailable
+from evergreen.core.text_time import ALLOWED, TextTime
+
+TIME = pl.Datetime("us", "UTC")
+_TRANSIENT = ("locked", "busy", "unable to open", "disk i/o")  # SQLite's own words for 'try again'
+_POSTGRES_TYPES = {  # by the type's fixed object id; any other comes as text or is refused by its values
+    16: pl.Boolean(), 20: pl.Int64(), 21: pl.Int64(), 23: pl.Int64(), 26: pl.Int64(),
+    700: pl.Float64(), 701: pl.Float64(), 1700: pl.Float64(), 1082: pl.Date(), 1114: TIME, 1184: TIME,
+}  # fmt: skip
+_STORED_AS = {"integer": pl.Int64(), "real": pl.Float64(), "text": pl.String(), "null": pl.Float64()}
+
+
+class SqlSource:
+    """Rows of `source.table` ('name' or 'schema.name') or `source.query`, read only, `chunk_rows` at a time."""
+
+    def __init__(self, url: str, source: spec.Source, *, chunk_rows: int = 50_000) -> None:
+        self._source, self._chunk_rows = source, chunk_rows
+        what = f"table '{source.table}'" if source.table else "query"
+        self._where = f"source '{source.connection}', {what}"
+        self._url = self._known(url)
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = sa.create_engine(self._url, poolclass=NullPool, connect_args=self._connect_args())
+
+    def watermark(self) -> datetime | None:
+        """The newest event time, none for an empty source."""
+        with self._connected() as connection:
+            rows = self._rows(connection, [])
+            newest = connection.scalar(sa.select(sa.func.max(self._time(rows))))
+            if newest is None:
+                return None
+            return self._text_form(connection, rows).parse(newest) if self._sqlite else _utc(newest)
+
+    def count(self, after: datetime | None, until: datetime) -> int:
+        """How many rows have `after < event_time <= until` (no lower bound for none)."""
+        with self._connected() as connection:
+            rows = self._rows(connection, [])
+            _, upper = self._bounds(connection, rows)
+            column = self._time(rows)
+            statement = sa.select(sa.func.count()).select_from(rows).where(column <= upper(until))
+            if after is not None:
+                statement = statement.where(column > upper(after))
+            return int(connection.scalar(statement) or 0)
+
+    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+        """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks."""
+        names = list(dict.fromkeys([*columns, self._source.event_time]))
+        with self._connected() as connection:
+            rows = self._rows(connection, names)
+            lower, upper = self._bounds(connection, rows)
+            clock = self._time(rows)
+            window = (
+                sa.select(*(rows.c[name] for name in names))
+                .where(clock >= lower(start), clock <= upper(end))
+                .order_by(clock)
+            )
+            types = self._types(connection, window)
+            streamed = connection.execution_options(stream_results=True, yield_per=self._chunk_rows)
+            inside = pl.col(self._source.event_time).is_between(start, end)
+            for block in streamed.execute(window).partitions():
+                yield self._frame(types, block).filter(inside).select(columns)
+
+    # ------------------------------------------------------------ connecting
+
+    def _known(self, url: str) -> sa.URL:
+        try:
+            parsed = sa.make_url(url)
+        except sa.exc.ArgumentError:
+            raise self._refused("a URL that cannot be read", "postgresql://… or sqlite:///…", "Correct it.") from None
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg2")
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise self._refused(f"database '{parsed.drivername}'", "postgresql, sqlite", "Correct the URL.")
+        return parsed
+
+    def _connect_args(self) -> dict[str, Any]:
+        if self._sqlite:
+            return {"timeout": 30}
+        return {"connect_timeout": 10, "options": "-c timezone=UTC -c default_transaction_read_only=on"}
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        """A connection whose errors are ours."""
+        path = self._url.database
+        if self._sqlite and path not in (None, "", ":memory:") and not Path(str(path)).is_file():
+            raise self._unavailable("no such file")  # SQLite would make an empty one
+        try:
+            connection = self._engine.connect()
+        except sa.exc.DBAPIError as error:
+            raise self._unavailable(_first_line(error)) from error
+        with connection:
+            try:
+                if self._sqlite:
+                    connection.exec_driver_sql("PRAGMA query_only = ON")
+                yield connection
+            except sa.exc.DBAPIError as error:
+                raise self._translated(error) from error
+
+    def _translated(self, error: sa.exc.DBAPIError) -> SourceError:
+        line = _first_line(error)
+        passing = any(word in line.lower() for word in _TRANSIENT) if self._sqlite else True
+        if isinstance(error, sa.exc.OperationalError) and passing:
+            return self._unavailable(line)
+        return self._refused(
+            f"an answer that is an error: {line}", "a SELECT that runs", "Correct 'source' in model.yaml."
+        )
+
+    def _unavailable(self, found: str) -> SourceUnavailable:
+        shown = self._url.set(query={}).render_as_string(hide_password=True)
+        return SourceUnavailable(
+            self._where,
+            found=f"no answer from {shown} ({found})",
+            allowed="a database that answers",
+            do=f"Start it, or correct the connection '{self._source.connection}'; then start the run again.",
+        )
+
+    def _refused(self, found: str, allowed: str, do: str, column: str = "") -> SourceError:
+        where = f"{self._where}, column '{column}'" if column else self._where
+        return SourceError(where, found=found, allowed=allowed, do=do)
+
+    # ------------------------------------------------------------ what there is
+
+    def _rows(self, connection: sa.Connection, columns: Sequence[str]) -> sa.FromClause:
+        """The table or query, its columns known by name. Raises SourceError for one that it does not have."""
+        if self._source.table:
+            self._check_table(connection, self._source.table)
+        everything = sa.select(sa.literal_column("*")).select_from(self._from([])).limit(0)
+        found = list(connection.execute(everything).keys())
+        for name in dict.fromkeys([*columns, self._source.event_time, self._source.key]):
+            if name not in found:
+                raise self._refused(
+                    "no such column" + _did_you_mean(name, found),
+                    ", ".join(found),
+                    "Correct the name in model.yaml, or bring the column back in the source.",
+                    column=name,
+                )
+        return self._from(found)
+
+    def _from(self, columns: Sequence[str]) -> sa.FromClause:
+        parts: list[Any] = [sa.column(name) for name in columns]
+        if self._source.table:
+            schema, _, name = self._source.table.rpartition(".")
+            return sa.table(name, *parts, schema=schema or None)
+        query = str(self._source.query).rstrip("; \n").replace(":", "\\:")  # else ':x' is a parameter
+        return sa.text(f"{query}\n").columns(*parts).subquery("source_rows")
+
+    def _check_table(self, connection: sa.Connection, table: str) -> None:
+        schema, _, name = table.rpartition(".")
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(name, schema=schema or None):
+            found = inspector.get_table_names(schema or None) + inspector.get_view_names(schema or None)
+            raise self._refused(
+                "no such table" + _did_you_mean(name, found),
+                ", ".join(sorted(found)[:20]) or "none: the database has no tables",
+                "Correct source.table in model.yaml, or create the table.",
+            )
+
+    def _time(self, rows: sa.FromClause) -> sa.ColumnElement[Any]:
+        return rows.c[self._source.event_time]
+
+    def _bounds(self, connection: sa.Connection, rows: sa.FromClause) -> tuple[Any, Any]:
+        """How a time is written at the lower and the upper end of a comparison with event_time."""
+        if self._sqlite:
+            form = self._text_form(connection, rows)
+            return form.lower, form.upper
+        (described,) = _description(connection, sa.select(self._time(rows)).limit(0))
+        if described[1] not in (1082, 1114, 1184):
+            found = "values that are no times"
+            raise self._refused(found, "timestamp, timestamptz or date", "Cast it in a query.", self._source.event_time)
+        naive = described[1] != 1184  # compared as it is stored, so that an index on it is used
+        return (lambda t: _stored(t, naive),) * 2
+
+    def _text_form(self, connection: sa.Connection, rows: sa.FromClause) -> TextTime:
+        """From the lowest and the highest text, where most other forms would end up; the rest is seen in read."""
+        column = self._time(rows)
+        ends = [sa.select(end(column)).scalar_subquery() for end in (sa.func.min, sa.func.max)]
+        samples = [value for value in connection.execute(sa.select(*ends)).one() if value is not None]
+        try:
+            return TextTime.of(samples or ["2000-01-01 00:00:00"])
+        except ValueError as error:
+            raise self._no_time(str(error)) from None
+
+    def _no_time(self, found: str) -> SourceError:
+        return self._refused(found, ALLOWED, "Correct these rows, or bring them to one form.", self._source.event_time)
+
+    def _types(self, connection: sa.Connection, window: sa.Select[Any]) -> dict[str, pl.DataType]:
+        if not self._sqlite:
+            described = _description(connection, window.limit(0))
+            return {column[0]: _POSTGRES_TYPES.get(column[1], pl.String()) for column in described}
+        declared: dict[str, pl.DataType | None] = {}
+        if self._source.table:
+            schema, _, name = self._source.table.rpartition(".")
+            reflected = sa.inspect(connection).get_columns(name, schema=schema or None)
+            declared = {column["name"]: _declared(column["type"]) for column in reflected}
+        names = [column.name for column in window.selected_columns]
+        looked = self._looked_at(connection, window, [name for name in names if declared.get(name) is None])
+        return {name: declared.get(name) or looked[name] for name in names}
+
+    def _looked_at(self, connection: sa.Connection, window: sa.Select[Any], names: list[str]) -> dict[str, pl.DataType]:
+        """The widest storage class of each column: text, real, integer, as their names happen to sort."""
+        if not names:
+            return {}
+        rows = window.order_by(None).subquery()
+        widest = [sa.func.max(sa.func.typeof(rows.c[name])).filter(rows.c[name].is_not(None)) for name in names]
+        found = connection.execute(sa.select(*widest)).one()
+        return {name: _STORED_AS.get(kind or "null", pl.String()) for name, kind in zip(names, found, strict=True)}
+
+    # ------------------------------------------------------------ rows to frames
+
+    def _frame(self, types: dict[str, pl.DataType], block: Sequence[Any]) -> pl.DataFrame:
+        columns = zip(types.items(), zip(*block, strict=True), strict=True)
+        return pl.DataFrame([self._series(name, kind, values) for (name, kind), values in columns])
+
+    def _series(self, name: str, kind: pl.DataType, values: Sequence[Any]) -> pl.Series:
+        if name == self._source.event_time:
+            return self._times(name, values)
+        if kind == pl.Boolean() and self._sqlite:
+            values = [bool(value) if value in (0, 1) else value for value in values]
+        try:
+            return pl.Series(name, values, dtype=kind, strict=True)
+        except (TypeError, pl.exceptions.PolarsError):
+            wrong = next((value for value in values if not _fits(kind, value)), values[0])
+            raise self._refused(
+                f"{wrong!r:.60} ({type(wrong).__name__})",
+                f"{kind} in every row, as the column's type says",
+                "Correct these rows, or the column's type.",
+                column=name,
+            ) from None
+
+    def _times(self, name: str, values: Sequence[Any]) -> pl.Series:
+        if not self._sqlite:
+            moments = [_utc(value) for value in values]
+            return pl.Series(name, moments, dtype=TIME)
+        try:
+            form = TextTime.of([values[0]])
+            text = pl.Series(name, values, dtype=pl.String, strict=True)
+            if not (fits := text.str.contains(form.pattern)).all():
+                raise self._no_time(f"{values[0]!r} and {text.filter(~fits)[0]!r}")
+            pattern = f"%Y-%m-%d{form.separator}%H:%M:%S%.f"
+            parsed = text.str.strip_suffix(form.suffix).str.to_datetime(pattern, time_unit="us", strict=True)
+        except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
+            raise self._no_time(str(error)[:80]) from None
+        return parsed.dt.replace_time_zone("UTC")
+
+
+def _declared(kind: sa.types.TypeEngine[Any]) -> pl.DataType | None:
+    """A SQLite column's type, none where it declares none. Its dates and times are text."""
+    if isinstance(kind, sa.Boolean):
+        return pl.Boolean()
+    if isinstance(kind, sa.Integer):
+        return pl.Int64()
+    if isinstance(kind, sa.Numeric | sa.Float):
+        return pl.Float64()
+    return None if isinstance(kind, sa.types.NullType) else pl.String()
+
+
+def _fits(kind: pl.DataType, value: Any) -> bool:
+    try:
+        pl.Series([value], dtype=kind, strict=True)
+    except (TypeError, pl.exceptions.PolarsError):
+        return False
+    return True
+
+
+def _description(connection: sa.Connection, statement: sa.Select[Any]) -> Sequence[Any]:
+    """Name and type id of each column, as the driver tells them."""
+    result = connection.execute(statement)
+    assert result.cursor is not None
+    return list(result.cursor.description)
+
+
+def _utc(value: date | datetime) -> datetime:
+    """An aware time from what Postgres gives: naive is UTC, a date its midnight."""
+    moment = value if isinstance(value, datetime) else datetime.combine(value, time())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _stored(moment: datetime, naive: bool) -> sa.BindParameter[datetime]:
+    value = moment.astimezone(UTC)
+    return sa.literal(value.replace(tzinfo=None) if naive else value, sa.DateTime(timezone=not naive))
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    by_case = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.7)
+    return f" (did you mean '{by_case[near[0]]}'?)" if near else ""
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["no message"])[0][:200]

@@ -1,0 +1,140 @@
+"""What every snapshot store does, the one on Parquet and the one in memory."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from evergreen.adapters.file_store import FileStore
+from evergreen.adapters.parquet_snapshots import ParquetSnapshots, content_hash
+from evergreen.core.errors import SourceError
+from evergreen.core.ports import Snapshots
+from evergreen.core.snapshot import schema_hash, snapshot_id
+from evergreen.fakes.snapshots import InMemorySnapshots
+from evergreen.fakes.store import InMemoryStore
+
+START = datetime(2013, 1, 30, 20, tzinfo=UTC)
+FRAME = pl.DataFrame(
+    {
+        "id": [f"k{n}" for n in range(12)],
+        "at": [START + timedelta(hours=n // 2) for n in range(12)],
+        "text": ["", None, "ä", *"bcdefghij"],
+        "number": [1, None, *range(10)],
+        "real": [0.5, None, float("nan"), *range(9)],
+        "true": [True, None, *[False] * 10],
+    },
+    schema_overrides={"at": pl.Datetime("us", "UTC"), "real": pl.Float64},
+    strict=False,
+)
+
+
+@pytest.fixture(params=["parquet", "fake"])
+def snapshots(request: pytest.FixtureRequest) -> Snapshots:
+    return ParquetSnapshots(InMemoryStore()) if request.param == "parquet" else InMemorySnapshots()
+
+
+def test_one_part_a_day_that_reads_back_in_order(snapshots: Snapshots) -> None:
+    parts = snapshots.write("m", FRAME.sample(fraction=1, shuffle=True, seed=3), "at", "id")
+    assert [(part.day, part.rows) for part in parts] == [(date(2013, 1, 30), 8), (date(2013, 1, 31), 4)]
+    assert all(part.key.startswith(f"snapshots/m/{part.day}-") for part in parts)
+    assert snapshots.read(parts[::-1]).equals(FRAME.sort("at", "id"))
+    assert snapshots.read(parts, ["number", "id"]).columns == ["number", "id"]
+
+
+def test_the_same_rows_are_the_same_parts_whatever_their_order_and_chunks(snapshots: Snapshots) -> None:
+    first = snapshots.write("m", FRAME, "at", "id")
+    chunked = pl.concat([FRAME[7:], FRAME[:3], FRAME[3:7]], rechunk=False)
+    assert snapshots.write("m", chunked, "at", "id") == first
+
+
+def test_another_value_changes_its_own_day_only(snapshots: Snapshots) -> None:
+    first = snapshots.write("m", FRAME, "at", "id")
+    changed = FRAME.with_columns(number=pl.when(pl.col("id") == "k11").then(99).otherwise("number"))
+    second = snapshots.write("m", changed, "at", "id")
+    assert second[0] == first[0]
+    assert second[1].sha256 != first[1].sha256
+    assert second[1].key != first[1].key
+    assert snapshots.read(first).equals(FRAME.sort("at", "id"))  # the older snapshot stays as it was
+
+
+def test_a_part_that_is_gone_is_named(snapshots: Snapshots) -> None:
+    (part, *_) = InMemorySnapshots().write("other", FRAME, "at", "id")
+    with pytest.raises(SourceError, match=part.key):
+        snapshots.read([part])
+
+
+def test_quarantine_keeps_the_rows_under_a_key_of_their_content(snapshots: Snapshots) -> None:
+    rows = FRAME[:2].with_columns(failed_expectation=pl.lit("expect_x (number)"))
+    key = snapshots.quarantine("m", "abc", rows)
+    assert key.startswith("quarantine/m/abc-")
+    assert snapshots.quarantine("m", "abc", rows) == key
+
+
+# ---------------------------------------------------------------- Parquet only
+
+
+def test_a_damaged_or_exchanged_file_is_refused_by_name(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path))
+    snapshots = ParquetSnapshots(store)
+    first, second = snapshots.write("m", FRAME, "at", "id")
+    whole = store.get(first.key)
+    for damaged in (whole[: len(whole) // 2], b"", store.get(second.key)):
+        store.put(first.key, damaged)
+        with pytest.raises(SourceError, match=f"part {first.key}"):
+            snapshots.read([first])
+    (tmp_path / first.key).unlink()
+    with pytest.raises(SourceError, match="no such file"):
+        snapshots.read([first])
+    snapshots.write("m", FRAME, "at", "id")
+    assert snapshots.read([first, second]).equals(FRAME)
+
+
+def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    snapshots = ParquetSnapshots(FileStore(str(tmp_path)))
+    files = [tmp_path / part.key for part in snapshots.write("m", FRAME, "at", "id")]
+    before = [file.stat().st_ino for file in files]
+    snapshots.write("m", FRAME, "at", "id")
+    assert [file.stat().st_ino for file in files] == before
+
+
+def test_quarantined_rows_are_parquet() -> None:
+    store = InMemoryStore()
+    rows = FRAME[:2].with_columns(failed_expectation=pl.lit("expect_x (number)"))
+    key = ParquetSnapshots(store).quarantine("m", "abc", rows)
+    assert pl.read_parquet(io.BytesIO(store.get(key))).equals(rows)
+
+
+def test_the_hash_is_of_values_and_tells_every_difference() -> None:
+    """The hash of the whole frame is pinned: it must not move with a library's version."""
+    assert content_hash(FRAME) == PINNED
+    under_null = pl.Series("number", [7, 7]).set(pl.Series([False, True]), None).to_frame()
+    assert content_hash(under_null) == content_hash(pl.DataFrame({"number": [7, None]}))
+    different = [
+        pl.DataFrame({"a": ["x", "yz"]}),
+        pl.DataFrame({"a": ["xy", "z"]}),
+        pl.DataFrame({"b": ["x", "yz"]}),
+        pl.DataFrame({"a": ["", None]}),
+        pl.DataFrame({"a": [None, ""]}),
+        pl.DataFrame({"a": [0, None]}),
+        pl.DataFrame({"a": [0, 0]}),
+        pl.DataFrame({"a": [0.0, 0.0]}),
+        pl.DataFrame({"a": [False, False]}),
+        pl.DataFrame({"a": [0.0, float("nan")]}),
+        pl.DataFrame({"a": [0.0, None]}),
+    ]
+    assert len({content_hash(frame) for frame in different}) == len(different)
+
+
+PINNED = "90c3b203747e57a1d6c73625f97d0bd82b22df2614af3fdfa51efa0ffcc969aa"
+
+
+def test_a_snapshot_is_called_by_its_parts_and_schema() -> None:
+    parts = InMemorySnapshots().write("m", FRAME, "at", "id")
+    schema = schema_hash({name: str(kind) for name, kind in FRAME.schema.items()})
+    assert snapshot_id(parts, schema) == snapshot_id(parts[::-1], schema)
+    assert snapshot_id(parts, schema) != snapshot_id(parts[:1], schema)
+    assert snapshot_id(parts, schema) != snapshot_id(parts, schema_hash({"id": "String"}))

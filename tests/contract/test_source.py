@@ -1,0 +1,211 @@
+"""What every source does. Set EVERGREEN_TEST_POSTGRES to a database's URL to hold Postgres to it too."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from evergreen.adapters.sql_source import SqlSource
+from evergreen.core import ports, spec
+from evergreen.core.errors import SourceError, SourceUnavailable
+from evergreen.fakes.source import FakeSource
+
+POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES")
+NOON = datetime(2013, 1, 31, 12, tzinfo=UTC)
+COLUMNS = ["id", "at", "carrier", "Distance", "gusts", "late"]
+ROWS = pl.DataFrame(
+    {
+        "id": [f"f{n}" for n in range(10)],
+        "at": [NOON + timedelta(hours=n) for n in range(10)],
+        "carrier": [None, None, None, "AA", "UA", "AA", "UA", "AA", "UA", "AA"],
+        "Distance": [100, None, 102, 103, 104, 105, 106, 107, 108, 109],
+        "gusts": [None] * 6 + [1.5, 2.0, 3.0, 4.0],
+        "late": [True, False, None, True, False, True, False, True, False, True],
+    },
+    schema_overrides={"at": pl.Datetime("us", "UTC"), "gusts": pl.Float64},
+)
+TABLE = 'CREATE TABLE flights (id TEXT, at {time}, carrier TEXT, "Distance" INTEGER, gusts FLOAT, late BOOLEAN)'
+QUERY = "SELECT *, ':x' AS colon, '100%' AS percent FROM flights -- all"
+Make = Callable[..., ports.Source]
+
+
+def a_source(**more: str) -> spec.Source:
+    what = {} if "query" in more else {"table": "flights"}
+    return spec.Source(**({"connection": "warehouse", "event_time": "at", "key": "id"} | what | more))
+
+
+def fill_sqlite(path: Path, rows: pl.DataFrame, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE IF EXISTS flights")
+        db.execute(TABLE.format(time="TIMESTAMP"))
+        texts = rows.with_columns(pl.col("at").dt.strftime(form))
+        db.executemany("INSERT INTO flights VALUES (?, ?, ?, ?, ?, ?)", texts.rows())
+    db.close()
+    return f"sqlite:///{path}"
+
+
+def fill_postgres(url: str, rows: pl.DataFrame, kind: str) -> str:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as db:
+        db.exec_driver_sql("SET timezone = 'UTC'")
+        db.exec_driver_sql("DROP TABLE IF EXISTS flights")
+        db.exec_driver_sql(TABLE.format(time=kind))
+        if rows.height:
+            db.exec_driver_sql("INSERT INTO flights VALUES (%s, %s, %s, %s, %s, %s)", rows.rows())
+    engine.dispose()
+    return url
+
+
+KINDS = ["sqlite table", "sqlite query", "fake"]
+if POSTGRES:
+    KINDS += ["postgres timestamp", "postgres timestamptz", "postgres query"]
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    def _make(rows: pl.DataFrame = ROWS, **more: str) -> ports.Source:
+        declared = a_source(**({"query": QUERY} if "query" in request.param else {}) | more)
+        if request.param == "fake":
+            return FakeSource(rows, declared, chunk_rows=3)
+        if request.param.startswith("sqlite"):
+            return SqlSource(fill_sqlite(tmp_path / "w.db", rows), declared, chunk_rows=3)
+        kind = "timestamptz" if "tz" in request.param else "timestamp"
+        return SqlSource(fill_postgres(POSTGRES or "", rows, kind), declared, chunk_rows=3)
+
+    return _make
+
+
+def read(source: ports.Source, start: datetime, end: datetime, columns: list[str] = COLUMNS) -> list[pl.DataFrame]:
+    return list(source.read(columns, start, end))
+
+
+def test_reads_the_window_ends_included_in_chunks_of_one_type(make: Make, request: pytest.FixtureRequest) -> None:
+    chunks = read(make(ROWS.reverse()), NOON + timedelta(hours=1), NOON + timedelta(hours=8))
+    assert len(chunks) > 1
+    assert len({str(chunk.schema) for chunk in chunks}) == 1
+    wanted = ROWS.slice(1, 8)
+    if "sqlite query" in request.node.name:  # declares no truth values
+        wanted = wanted.with_columns(pl.col("late").cast(pl.Int64))
+    assert pl.concat(chunks).equals(wanted)
+    assert chunks[0].schema["at"] == pl.Datetime("us", "UTC")
+
+
+def test_only_the_columns_asked_for_in_their_order(make: Make) -> None:
+    (first, *_) = read(make(), NOON, NOON, ["Distance", "carrier"])
+    assert first.rows() == [(100, None)]
+    assert first.columns == ["Distance", "carrier"]
+
+
+def test_watermark_and_count(make: Make) -> None:
+    source = make()
+    assert source.watermark() == NOON + timedelta(hours=9)
+    assert source.count(None, NOON + timedelta(hours=2)) == 3
+    assert source.count(NOON, NOON + timedelta(hours=2)) == 2
+    assert source.count(NOON + timedelta(hours=9), NOON + timedelta(hours=99)) == 0
+
+
+def test_an_empty_source(make: Make) -> None:
+    source = make(ROWS.clear())
+    assert source.watermark() is None
+    assert source.count(None, NOON) == 0
+    assert sum(chunk.height for chunk in read(source, NOON, NOON)) == 0
+
+
+def test_a_missing_column_is_named_with_those_that_there_are(make: Make) -> None:
+    with pytest.raises(SourceError, match=r"column 'distance'.*allowed: id, at, carrier, Distance"):
+        read(make(), NOON, NOON, ["distance"])
+    with pytest.raises(SourceError, match="column 'att'"):
+        make(event_time="att").watermark()
+
+
+# ---------------------------------------------------------------- SQL only
+
+
+def sqlite(tmp_path: Path, rows: pl.DataFrame = ROWS, form: str = "%Y-%m-%d %H:%M:%S", **more: str) -> SqlSource:
+    return SqlSource(fill_sqlite(tmp_path / "w.db", rows, form), a_source(**more), chunk_rows=4)
+
+
+@pytest.mark.parametrize(
+    "form", ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S.000000", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%3f+00:00"]
+)
+def test_text_times_of_other_forms(tmp_path: Path, form: str) -> None:
+    source = sqlite(tmp_path, form=form)
+    got = pl.concat(read(source, NOON + timedelta(hours=1), NOON + timedelta(hours=8)))
+    assert got["at"].equals(ROWS["at"].slice(1, 8))
+    assert source.watermark() == NOON + timedelta(hours=9)
+    assert source.count(NOON, NOON + timedelta(hours=8)) == 8
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S+02:00", "%s"])
+def test_text_times_of_forms_that_do_not_sort_are_refused(tmp_path: Path, form: str) -> None:
+    source = sqlite(tmp_path, form=form)
+    for ask in (source.watermark, lambda: source.count(None, NOON), lambda: read(source, NOON, NOON)):
+        with pytest.raises(SourceError, match=r"column 'at': found .*2013-01-31 05:00:00"):
+            ask()
+
+
+def test_one_odd_time_among_many_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    source = sqlite(tmp_path)
+    with sqlite3.connect(tmp_path / "w.db") as db:
+        db.execute("UPDATE flights SET at = '2013-01-31 14:00:00Z' WHERE id = 'f2'")
+    db.close()
+    with pytest.raises(SourceError, match="14:00:00Z"):
+        read(source, NOON, NOON + timedelta(hours=9))
+
+
+def test_text_in_a_number_column_is_named(tmp_path: Path) -> None:
+    source = sqlite(tmp_path)
+    with sqlite3.connect(tmp_path / "w.db") as db:
+        db.execute("UPDATE flights SET gusts = 'strong' WHERE id = 'f7'")
+    db.close()
+    with pytest.raises(SourceError, match=r"column 'gusts': found 'strong' \(str\); allowed: Float64"):
+        read(source, NOON, NOON + timedelta(hours=9))
+
+
+def test_a_missing_table_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"'flight': found no such table \(did you mean 'flights'\?\)"):
+        sqlite(tmp_path, table="flight").watermark()
+
+
+def test_a_query_that_does_not_run(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such table: nowhere"):
+        sqlite(tmp_path, query="SELECT * FROM nowhere").watermark()
+
+
+def test_a_source_cannot_be_written_through_its_query(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        sqlite(tmp_path, query="SELECT 1) AS x; DROP TABLE flights; --").watermark()
+    assert sqlite3.connect(tmp_path / "w.db").execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
+
+
+def test_a_quoted_name_cannot_break_out(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "q.db") as db:
+        db.execute('CREATE TABLE "odd "" table" (id TEXT, at TEXT, "select" INTEGER)')
+        db.execute("""INSERT INTO "odd "" table" VALUES ('a', '2013-01-31 12:00:00', 7)""")
+    db.close()
+    source = SqlSource(f"sqlite:///{tmp_path / 'q.db'}", a_source(table='odd " table'))
+    assert read(source, NOON, NOON, ["select"])[0].rows() == [(7,)]
+
+
+def test_unreachable_says_where_without_the_password(tmp_path: Path) -> None:
+    source = SqlSource("postgresql://me:s3cret@127.0.0.1:9/w?sslkey=s3cret2", a_source())
+    with pytest.raises(SourceUnavailable, match=r"me:\*\*\*@127.0.0.1:9/w") as raised:
+        source.watermark()
+    assert "s3cret" not in str(raised.value)
+    with pytest.raises(SourceUnavailable, match="no such file"):
+        SqlSource(f"sqlite:///{tmp_path / 'none.db'}", a_source()).watermark()
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle://me:s3cret@host/db"])
+def test_a_url_of_another_kind_is_refused(url: str) -> None:
+    with pytest.raises(SourceError, match="sqlite") as raised:
+        SqlSource(url, a_source())
+    assert "s3cret" not in str(raised.value)

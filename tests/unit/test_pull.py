@@ -1,0 +1,142 @@
+"""pull: which rows become a snapshot, and that a second time changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from tests.data import AS_OF, START, make_rows, make_spec, open_request
+
+from evergreen.core.errors import EmptyWindow, SourceError
+from evergreen.core.ports import Ledger
+from evergreen.core.records import Snapshot
+from evergreen.core.spec import ModelSpec
+from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.snapshots import InMemorySnapshots
+from evergreen.fakes.source import FakeSource
+from evergreen.steps.pull import pull
+
+
+class World:
+    """Fakes that a test can look into."""
+
+    def __init__(self, rows: pl.DataFrame | None = None, **changes: object) -> None:
+        self.spec: ModelSpec = make_spec(**changes)
+        self.source = FakeSource(make_rows() if rows is None else rows, self.spec.source, chunk_rows=70)
+        self.ledger: Ledger = in_memory_ledger()
+        self.snapshots = InMemorySnapshots()
+        self.request_id = open_request(self.ledger)
+
+    def pull(self) -> Snapshot:
+        return pull(self.spec, self.ledger, self.source, self.snapshots, request_id=self.request_id)
+
+    def rows(self) -> pl.DataFrame:
+        return self.snapshots.read(self.pull().parts)
+
+
+def test_the_window_ends_at_as_of_and_starts_where_the_spec_says() -> None:
+    world = World()
+    snapshot = world.pull()
+    rows = world.snapshots.read(snapshot.parts)
+    assert snapshot.start == AS_OF - timedelta(days=9)
+    assert snapshot.start <= rows["at"].min() < snapshot.start + timedelta(minutes=30)  # type: ignore[operator]
+    assert AS_OF - timedelta(minutes=30) < rows["at"].max() <= AS_OF  # type: ignore[operator]
+    assert rows.columns == ["id", "at", "hour", "wind", "carrier", "late"]
+    assert sum(part.rows for part in snapshot.parts) == snapshot.rows == rows.height
+
+
+def test_rows_later_than_as_of_are_left_out_even_with_a_label() -> None:
+    world = World()
+    early = world.source.frame.filter(pl.col("at") > AS_OF)
+    assert early["late"].count() > 0
+    assert world.rows().join(early, on="id").is_empty()
+
+
+def test_rows_without_a_label_are_left_out_and_counted() -> None:
+    snapshot = World().pull()
+    assert snapshot.unlabelled == 18
+    assert snapshot.rows == 864 - 18
+
+
+def test_nan_is_no_label() -> None:
+    rows = make_rows().with_columns(late=pl.col("late").cast(pl.Float64).fill_null(float("nan")))
+    assert World(rows).pull().unlabelled == 18
+
+
+def test_less_history_than_the_window_is_taken_as_it_is() -> None:
+    rows = make_rows().filter(pl.col("at") >= START + timedelta(days=7))
+    assert World(rows).pull().rows == 288 - 6
+
+
+def test_pulled_again_it_is_the_same_snapshot() -> None:
+    world = World()
+    first = world.pull()
+    kept = dict(world.snapshots.frames)
+    assert world.pull() == first
+    assert world.ledger.models.snapshot("flights", first.id) == first
+    assert world.snapshots.frames.keys() == kept.keys()
+
+
+def test_the_same_rows_in_another_order_are_the_same_snapshot() -> None:
+    shuffled = make_rows().sample(fraction=1, shuffle=True, seed=1)
+    assert World(shuffled).pull().id == World().pull().id
+
+
+def test_one_changed_value_is_another_snapshot() -> None:
+    changed = make_rows().with_columns(hour=pl.when(pl.col("id") == "f500").then(0).otherwise("hour"))
+    assert World(changed).pull().id != World().pull().id
+
+
+def test_an_empty_window() -> None:
+    with pytest.raises(EmptyWindow, match="9 days"):
+        World(make_rows(days=1)).pull()
+    world = World(make_rows().clear())
+    world.request_id = open_request(world.ledger, None)
+    with pytest.raises(EmptyWindow, match="no row at all"):
+        world.pull()
+
+
+LATE, HOUR, ID = pl.col("late"), pl.col("hour"), pl.col("id")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (LATE.replace_strict({0: None, 1: 1}, default=None), r"'late'.*found 5\d\.\d% of 864.*at most 10.0%"),
+        (pl.lit(None, dtype=pl.Int64).alias("late"), "'late'.*no label in any of 864 rows"),
+        (pl.when(LATE == 1).then(2).otherwise(LATE).alias("late"), "'late'.*found 2 .*allowed: 0 and 1"),
+        (LATE.cast(pl.String), r"'late'.*found '0', .*String.*allowed: 0 and 1"),
+        (HOUR.cast(pl.String), "'hour'.*found type String.*allowed: numbers or true/false"),
+        (pl.col("wind").alias("carrier"), r"'carrier'.*found type Float64.*a category"),
+        (ID.replace({"f300": "f301", "f500": "f501"}), "'id'.*found 2 keys more than once, for example 'f301', 'f501'"),
+        (ID.replace({"f300": None}), "'id'.*found 1 rows without a key"),
+    ],
+)
+def test_what_cannot_be_used_is_named(change: pl.Expr, says: str) -> None:
+    world = World(make_rows().with_columns(change))
+    with pytest.raises(SourceError, match=says):
+        world.pull()
+    assert not world.snapshots.frames
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "label", "allowed"),
+    [
+        ("multiclass_classification", "accuracy", 1.5, "whole numbers from 0"),
+        ("multiclass_classification", "accuracy", -1, "whole numbers from 0"),
+        ("multiclass_classification", "accuracy", float("inf"), "whole numbers from 0"),
+        ("regression", "mae", float("inf"), "finite numbers"),
+    ],
+)
+def test_labels_of_other_tasks(task: str, metric: str, label: float, allowed: str) -> None:
+    rows = make_rows().with_columns(late=pl.when(pl.col("id") == "f500").then(label).otherwise("late"))
+    with pytest.raises(SourceError, match=f"found {label} .*{allowed}"):
+        World(rows, task=task, gates=[{"metric": metric, "min": 0}]).pull()
+    assert World(make_rows(), task=task, gates=[{"metric": metric, "min": 0}]).pull().rows == 846
+
+
+def test_whole_numbers_and_truth_values_are_categories_too() -> None:
+    for kind in (pl.Int64, pl.Boolean):
+        rows = make_rows().with_columns(carrier=(pl.col("hour") % 2).cast(kind))
+        assert World(rows).pull().rows == 846
