@@ -1,0 +1,119 @@
+"""The train key: what a candidate was made from, as one hash. The same key is not trained twice.
+
+In it: the snapshot, the training part of the spec, the files of the model folder, the lock of libraries.
+Not in it: the README, gates, triggers and approval, and the code revision, which is logged beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evergreen.core.bundle import canonical_json, sha256
+from evergreen.core.errors import TrainingRefused
+
+if TYPE_CHECKING:
+    from evergreen.core.spec import ModelSpec
+
+LOCK = "requirements.txt"
+_NOT_SEEN_BY_TRAINING = ("README.md", "model.yaml")  # of the latter, `training_part` is what counts
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The code and libraries that a training run used.
+
+    `code_revision` is the git commit, or 'dirty-…' / 'files-…' and a hash of the files where the tree was changed
+    or there is no repository.
+    """
+
+    code_revision: str
+    lock_hash: str
+    folder_hash: str
+
+
+def provenance(root: Path, model: str) -> Provenance:
+    """Read them from the project folder. Raises TrainingRefused where there is no lock."""
+    lock = root / LOCK
+    if not lock.is_file():
+        raise TrainingRefused(
+            LOCK,
+            found="no such file in the project folder",
+            allowed="the lock of all libraries: a new library is a reason to retrain",
+            do="Restore it from version control, or write it anew by `make lock`.",
+        )
+    folder = root / "models" / model
+    return Provenance(_code_revision(root, folder), sha256(lock.read_bytes()), _hash(_training_files(folder), folder))
+
+
+def train_key(snapshot_id: str, spec: ModelSpec, made_with: Provenance) -> str:
+    """Hex digest over everything that decides what training makes."""
+    parts = {
+        "snapshot": snapshot_id,
+        "spec": training_part(spec),
+        "folder": made_with.folder_hash,
+        "lock": made_with.lock_hash,
+    }
+    return sha256(canonical_json(parts))
+
+
+def training_part(spec: ModelSpec) -> dict[str, Any]:
+    """What of the spec decides the fitted rows, the booster or the bundle."""
+    spec_json = spec.model_dump(mode="json")
+    return {
+        "task": spec_json["task"],
+        "event_time": spec_json["source"]["event_time"],
+        "label": {name: spec_json["label"][name] for name in ("column", "arrives_after")},
+        "features": spec_json["features"],
+        "window": {"train": spec_json["window"]["train"], "holdout": spec_json["window"]["holdout"]["length"]},
+        "training": spec_json["training"],
+        "unknown_category": spec_json["serving"]["unknown_category"],
+    }
+
+
+def _training_files(folder: Path) -> list[Path]:
+    files = _files(folder)
+    return [file for file in files if file.relative_to(folder).as_posix() not in _NOT_SEEN_BY_TRAINING]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Regular files, without caches and hidden ones."""
+    found = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in found if not _is_noise(file.relative_to(folder)))
+
+
+def _is_noise(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def _hash(files: list[Path], base: Path) -> str:
+    return sha256(canonical_json([[file.relative_to(base).as_posix(), sha256(file.read_bytes())] for file in files]))
+
+
+def _code_revision(root: Path, folder: Path) -> str:
+    code = root / "plugins" / "evergreen"
+    commit = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--", str(code), str(folder))
+    if commit and changed == "":
+        return commit
+    files_hash = _hash([*_files(code), *_files(folder)], root)
+    return f"{'dirty' if commit else 'files'}-{files_hash[:16]}"
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git answers; none where there is no git or no repository.
+
+    A git hook sets GIT_DIR and its like, which would name another repository: left out.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, check=False, timeout=30, env=environment,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

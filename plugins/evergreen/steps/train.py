@@ -1,0 +1,165 @@
+"""train: fit on the training part of the window, register a version, set alias `challenger`.
+
+Every act can be repeated and the ledger's row comes last, so a killed run is run again and finds what it did.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from evergreen.core import bundle
+from evergreen.core.errors import EmptyWindow, RunEnds
+from evergreen.core.records import Candidate, CandidateState, Snapshot
+from evergreen.core.train_key import Provenance, train_key
+from evergreen.core.version_note import version_note
+from evergreen.core.window import Window, parts_between, window
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from evergreen.core.ports import Ledger, Registry, Snapshots, Store, TrainedModel, Trainer
+    from evergreen.core.spec import ModelSpec
+
+CHALLENGER = "challenger"
+
+
+def train(
+    spec: ModelSpec,
+    ledger: Ledger,
+    snapshots: Snapshots,
+    trainer: Trainer,
+    registry: Registry,
+    store: Store,
+    *,
+    request_id: str,
+    snapshot_id: str,
+    provenance: Provenance,
+    now: datetime,
+) -> Candidate:
+    """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
+
+    Raises RunEnds if the known one was released or rejected, EmptyWindow where no row is old enough to train on,
+    TrainingRefused where the rows cannot be learned from.
+    """
+    key = train_key(snapshot_id, spec, provenance)
+    known = ledger.models.by_train_key(spec.name, key)
+    if known is not None:
+        return _known(known, registry, request_id)
+    snapshot = ledger.models.snapshot(spec.name, snapshot_id)
+    bounds = window(spec, ledger.requests.get(request_id).as_of or snapshot.as_of)
+    rows = _training_rows(spec, snapshots, snapshot, bounds)
+    trained = trainer.fit(spec, rows)
+    sealed, files = bundle.seal(trained.files, model=spec.name, train_key=key, snapshot=snapshot_id)
+    _keep(store, sealed, files)
+    tags = {
+        "evergreen.request": request_id,
+        "evergreen.snapshot": snapshot_id,
+        "evergreen.train_key": key,
+        "evergreen.bundle": sealed,
+    }
+    run = _record(spec, registry, trained, provenance, tags, rows.height)
+    version = registry.register(spec.name, run, files, tags)
+    registry.set_alias(spec.name, CHALLENGER, version)
+    candidate = Candidate(
+        model=spec.name,
+        version=version,
+        request_id=request_id,
+        train_key=key,
+        snapshot_id=snapshot_id,
+        data_end=trained.data_end,
+        bundle=sealed,
+        mlflow_run=run,
+        metrics=dict(trained.metrics),
+        state=CandidateState.TRAINED,
+        verdict=None,
+        generation_seen=0,
+        created_at=now,
+    )
+    registry.describe(run, version_note(spec, candidate, bounds))
+    return ledger.models.add_candidate(candidate)
+
+
+def _known(known: Candidate, registry: Registry, request_id: str) -> Candidate:
+    """The candidate of this train key, if it still has something before it."""
+    if known.request_id == request_id or known.state not in (CandidateState.RELEASED, CandidateState.REJECTED):
+        return known
+    made = f"the same data, spec, code and libraries made version {known.version}"
+    if known.state is CandidateState.RELEASED:
+        reason = f"nothing to train: {made}, which was released"
+    else:
+        reason = f"nothing to train: {made}, which its gates refused ({known.verdict.reason if known.verdict else '-'})"
+    run = registry.start_run(known.model, request_id, {"evergreen.request": request_id})
+    registry.log(run, tags={"evergreen.outcome": reason})
+    registry.end_run(run)
+    raise RunEnds(reason, served=True)
+
+
+def _training_rows(spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, bounds: Window) -> pl.DataFrame:
+    import polars as pl
+
+    parts = parts_between(snapshot.parts, bounds.start, bounds.train_end)
+    if parts:
+        frame = snapshots.read(parts, spec.columns)
+        frame = frame.filter(pl.col(spec.source.event_time).is_between(bounds.start, bounds.train_end))
+        if frame.height:
+            return frame
+    raise EmptyWindow(
+        f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
+        found=f"none of the snapshot's {snapshot.rows:,} rows",
+        allowed="at least one row older than the holdout and label.arrives_after",
+        do="Wait for more data, shorten window.holdout.length, or look at what the source holds before that time.",
+    )
+
+
+def _keep(store: Store, sealed: str, files: Mapping[str, bytes]) -> None:
+    """The manifest last: where it is, all is."""
+    for name in sorted(files, key=lambda name: name == bundle.MANIFEST):
+        store.put(bundle.key(sealed, name), files[name])
+
+
+def _record(
+    spec: ModelSpec,
+    registry: Registry,
+    trained: TrainedModel,
+    made_with: Provenance,
+    tags: Mapping[str, str],
+    rows: int,
+) -> str:
+    run = registry.start_run(spec.name, tags["evergreen.request"], tags)
+    registry.log(
+        run,
+        params={
+            **trained.params,
+            "features": ", ".join(spec.features.columns),
+            "rows": rows,
+            "data_end": trained.data_end.isoformat(),
+        },
+        metrics=trained.metrics,
+        tags={
+            "evergreen.code_revision": made_with.code_revision,
+            "evergreen.lock_hash": made_with.lock_hash,
+            "evergreen.folder_hash": made_with.folder_hash,
+        },
+    )
+    shares = sorted(trained.importances.items(), key=lambda item: -item[1])
+    registry.log_file(run, "training/importances.csv", _csv(["feature", "share_of_gain"], shares))
+    curve = zip(
+        range(1, 1 + max(map(len, trained.history.values()), default=0)), *trained.history.values(), strict=False
+    )
+    registry.log_file(run, "training/history.csv", _csv(["round", *trained.history], curve))
+    registry.log_file(run, "training/spec.json", spec.model_dump_json(indent=2).encode())
+    for path, picture in trained.plots.items():
+        registry.log_file(run, path, picture)
+    return run
+
+
+def _csv(header: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,188 @@
+"""What every registry keeps: MLflow on SQLite and its in-memory twin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evergreen import wiring
+from evergreen.adapters.mlflow_registry import MlflowRegistry
+from evergreen.core.ports import Registry
+from evergreen.fakes.registry import FakeRegistry
+from training_data import make_rows, make_spec
+
+
+@dataclass
+class Shown:
+    """What a person would find in the registry's pages, read without the adapter."""
+
+    run: Callable[[str], dict[str, Any]]
+    version: Callable[[str, int], dict[str, Any]]
+    alias: Callable[[str, str], int]
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return dict(wiring.trainer().fit(make_spec(), make_rows(200)).files)
+
+
+@pytest.fixture(scope="module")
+def mlflow_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="module", params=["mlflow", "fake"])
+def both(request: pytest.FixtureRequest, mlflow_place: Path) -> Iterator[tuple[Registry, Shown]]:
+    if request.param == "fake":
+        fake = FakeRegistry()
+        yield fake, shown_by_fake(fake)
+        return
+    url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
+    yield MlflowRegistry(url, mlflow_place / "artifacts"), shown_by_mlflow(url, mlflow_place / "artifacts")
+
+
+def shown_by_fake(fake: FakeRegistry) -> Shown:
+    def run(run_id: str) -> dict[str, Any]:
+        return {**vars(fake.runs[run_id])}
+
+    def version(model: str, number: int) -> dict[str, Any]:
+        kept = fake.versions[model, number]
+        return {"tags": kept.tags, "description": fake.runs[kept.run_id].description, "run_id": kept.run_id}
+
+    return Shown(run, version, lambda model, alias: fake.aliases[model, alias])
+
+
+def shown_by_mlflow(url: str, root: Path) -> Shown:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(url, url)
+
+    def run(run_id: str) -> dict[str, Any]:
+        found = client.get_run(run_id)
+        place = Path(found.info.artifact_uri.removeprefix("file://"))
+        assert place.is_relative_to(root)
+        stored = {f.relative_to(place).as_posix(): f.read_bytes() for f in place.rglob("*") if f.is_file()}
+        data = found.data
+        return {
+            "params": data.params, "metrics": data.metrics, "tags": data.tags, "files": stored,
+            "status": found.info.status, "description": data.tags.get("mlflow.note.content", ""),
+        }  # fmt: skip
+
+    def version(model: str, number: int) -> dict[str, Any]:
+        found = client.get_model_version(model, str(number))
+        return {"tags": found.tags, "description": found.description, "run_id": found.run_id}
+
+    return Shown(run, version, lambda model, alias: int(client.get_model_version_by_alias(model, alias).version))
+
+
+def test_a_run_is_found_again_by_its_name(both: tuple[Registry, Shown]) -> None:
+    registry, shown = both
+    first = registry.start_run("names", "request-1", {"evergreen.request": "request-1"})
+    registry.end_run(first)
+    assert shown.run(first)["status"] == "FINISHED"
+    assert registry.start_run("names", "request-1", {"more": "1"}) == first
+    assert shown.run(first)["status"] == "RUNNING"
+    assert shown.run(first)["tags"].items() >= {"evergreen.request": "request-1", "more": "1"}.items()
+    assert registry.start_run("names", "request-2", {}) != first
+    assert registry.start_run("other-model", "request-1", {}) != first
+
+
+def test_metrics_and_tags_are_replaced_and_params_are_kept(both: tuple[Registry, Shown]) -> None:
+    registry, shown = both
+    run = registry.start_run("logs", "request-1", {"a": "1"})
+    registry.log(run, params={"max_depth": 6}, metrics={"auc": 0.6, "r2": math.nan}, tags={"a": "2"})
+    registry.log(run, params={"max_depth": 6, "eta": 0.1}, metrics={"auc": 0.5})
+    registry.log(run, params={"max_depth": 7})
+    found = shown.run(run)
+    assert found["params"] == {"max_depth": "6", "eta": "0.1"}
+    assert found["metrics"] == {"auc": 0.5}
+    assert found["tags"]["a"] == "2"
+    assert found["tags"]["changed.max_depth"] == "7"
+
+
+def test_files_lie_under_the_path_they_were_given(both: tuple[Registry, Shown]) -> None:
+    registry, shown = both
+    run = registry.start_run("files", "request-1", {})
+    registry.log_file(run, "validation/result.json", b"old")
+    registry.log_file(run, "validation/result.json", b"{}")
+    registry.log_file(run, "note.bin", b"\x00\xff")
+    assert shown.run(run)["files"] == {"validation/result.json": b"{}", "note.bin": b"\x00\xff"}
+
+
+def test_a_run_registers_a_version_once(both: tuple[Registry, Shown], files: dict[str, bytes]) -> None:
+    registry, shown = both
+    run = registry.start_run("models", "request-1", {})
+    tags = {"evergreen.bundle": "abc", "evergreen.request": "request-1"}
+    assert registry.register("models", run, files, tags) == 1
+    assert registry.register("models", run, files, tags) == 1
+    other = registry.start_run("models", "request-2", {})
+    assert registry.register("models", other, files, {"evergreen.bundle": "def"}) == 2
+    assert registry.register("models", run, files, {**tags, "evergreen.bundle": "ghi"}) == 3
+    assert shown.version("models", 1)["run_id"] == run
+    assert shown.version("models", 1)["tags"] == tags
+    stored = shown.run(run)["files"]
+    assert {name: stored[f"bundle/{name}"] for name in files} == files
+    registry.set_alias("models", "challenger", 1)
+    registry.set_alias("models", "challenger", 2)
+    assert shown.alias("models", "challenger") == 2
+
+
+def test_a_description_stands_on_the_run_and_its_version(both: tuple[Registry, Shown], files: dict[str, bytes]) -> None:
+    registry, shown = both
+    run = registry.start_run("described", "request-1", {})
+    registry.register("described", run, files, {})
+    registry.describe(run, "**first**")
+    registry.describe(run, "| gate | kept |")
+    assert shown.run(run)["description"] == shown.version("described", 1)["description"] == "| gate | kept |"
+
+
+def test_a_failed_run_says_so(both: tuple[Registry, Shown]) -> None:
+    registry, shown = both
+    run = registry.start_run("ends", "request-1", {})
+    registry.end_run(run, failed=True)
+    assert shown.run(run)["status"] == "FAILED"
+
+
+def test_an_alias_needs_its_version(both: tuple[Registry, Shown]) -> None:
+    with pytest.raises(Exception, match=r"not found|no version"):
+        both[0].set_alias("nothing", "challenger", 1)
+
+
+# ---------------------------------------------------------------- MLflow only
+
+
+def test_mlflow_users_can_load_a_version(
+    mlflow_place: Path, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    from evergreen.core.bundle import MODEL
+
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
+    registry = MlflowRegistry(url, mlflow_place / "artifacts")
+    run = registry.start_run("loadable", "request-1", {})
+    version = registry.register("loadable", run, files, {})
+    assert list(tmp_path.iterdir()) == []  # no ./mlruns
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    booster = mlflow.xgboost.load_model(f"models:/loadable/{version}")
+    info = mlflow.models.get_model_info(f"models:/loadable/{version}")
+    assert bytes(booster.save_raw("ubj")) == files[MODEL]
+    assert info.signature.inputs.input_names() == ["x", "carrier", "count"]
+    assert info.run_id == run
+
+
+def test_an_experiment_in_mlflows_bin_is_taken_out_again(mlflow_place: Path) -> None:
+    from mlflow import MlflowClient
+
+    url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
+    registry = MlflowRegistry(url, mlflow_place / "artifacts")
+    registry.start_run("binned", "request-1", {})
+    client = MlflowClient(url, url)
+    client.delete_experiment(client.get_experiment_by_name("binned").experiment_id)
+    assert registry.start_run("binned", "request-2", {})
