@@ -1,0 +1,51 @@
+"""`python -m evergreen.serving`: one replica of a serving pool."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+
+from evergreen.core.errors import EvergreenError
+from evergreen.serving.supervisor import serve
+
+
+def main() -> int:
+    """Parse the options, serve, and tell an expected failure in one line."""
+    options = _parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s serving %(levelname)s %(message)s")
+    for noisy in ("alembic", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        serve(options.pool, options.host, options.port, options.workers, options.max_body)
+    except EvergreenError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evergreen.serving", description=__doc__)
+    parser.add_argument("--pool", default="default", type=_pool, help="name of the serving pool")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", default=8000, type=int, help="port to listen on; 0 for any free one")
+    parser.add_argument("--workers", default=1, type=_positive, help="worker processes")
+    parser.add_argument("--max-body", default=1_000_000, type=_positive, help="largest request body, in bytes")
+    return parser
+
+
+def _pool(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: small letters, digits and '-'")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a whole number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Follows the releases of a pool: ledger → store → local bundles → state file, and heartbeats back.
+
+Runs in a thread of the serving supervisor. Whatever ledger or store do, the state file stays the last good one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+
+from evergreen.core.errors import BundleRefused
+from evergreen.core.ports import Ledger, Store
+from evergreen.core.records import Release, Replica
+from evergreen.serving import state as files
+from evergreen.serving.local_bundles import LocalBundles
+from evergreen.serving.state import PoolState, Reason, Released, Status, WorkerReport
+
+TICK, POLL, BEAT, RETRY = 0.1, 1.0, 2.0, 5.0  # seconds
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Who follows: the pool's name, this replica's name and URL, and its folder."""
+
+    name: str
+    replica: str
+    url: str
+    folder: Path
+
+
+class Follower:
+    """Keeps the state file equal to the ledger. `workers` names the living workers' slots and pids."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        open_ledger: Callable[[], Ledger],
+        open_store: Callable[[], Store],
+        workers: Callable[[], Mapping[str, int]],
+        restarts: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._pool, self._workers, self._restarts = pool, workers, restarts
+        self._open_ledger, self._open_store = open_ledger, open_store
+        self._ledger: Ledger | None = None
+        self._store: Store | None = None
+        self._bundles = LocalBundles(pool.folder / files.BUNDLES)
+        self._state = _last_state(pool.folder / files.STATE)
+        self._reasons: dict[str, Reason] = {}
+        self._retry_at: dict[str, float] = {}
+        self._heard_at = 0.0
+        self._next_poll = self._next_beat = 0.0
+        self._beaten: dict[str, int] = {}
+
+    def run(self, stop: Event) -> None:
+        """Tick until stopped."""
+        while not stop.wait(TICK):
+            try:
+                self.tick()
+            except Exception:
+                _log.exception("following releases failed; trying again, answers go on")
+                stop.wait(POLL)
+
+    def tick(self) -> None:
+        """Poll and beat when due; beat at once when the workers answer with something new."""
+        now = time.monotonic()
+        if now >= self._next_poll:
+            self.poll()
+            self._next_poll = time.monotonic() + POLL
+        versions = self.acknowledged()
+        if self._ledger and (now >= self._next_beat or versions != self._beaten):
+            self._beat(versions)
+            self._next_beat = time.monotonic() + BEAT
+
+    def poll(self) -> None:
+        """Read what is released, and bring what is new into the state file."""
+        released = self._live()
+        if released is not None:
+            for release in released:
+                self._follow(release)
+            self._drop_moved({release.model for release in released})
+            if self._state is None:
+                self._write(PoolState())
+        self._mend()
+        status = Status(list(self._reasons.values()), self._heard_at, self._restarts())
+        files.write(self._pool.folder / files.STATUS, status)
+
+    def acknowledged(self) -> dict[str, int]:
+        """The version of each model that all living workers answer with."""
+        reports = self._reports()
+        if not reports:
+            return {}
+        versions = [{name: r.version for name, r in report.loaded.items()} for report in reports]
+        return {n: v for n, v in versions[0].items() if all(other.get(n) == v for other in versions)}
+
+    # ------------------------------------------------------------ ledger
+
+    def _live(self) -> list[Release] | None:
+        """The pool's releases; none, and a reason, while the ledger does not answer."""
+        try:
+            self._ledger = self._ledger or self._open_ledger()
+            released = self._ledger.releases.live(self._pool.name)
+        except Exception as error:
+            self._lose_ledger(error)
+            return None
+        self._heard_at = time.time()
+        self._clear("ledger")
+        return released
+
+    def _lose_ledger(self, error: Exception) -> None:
+        self._ledger = None
+        text = f"The control ledger does not answer ({_first_line(error)}); going on with what is live here."
+        self._tell("ledger", Reason(text))
+
+    def _drop_moved(self, listed: set[str]) -> None:
+        """Models that the ledger no longer lists: dropped if it moved them to another pool, kept if it lost them."""
+        told = {reason.model for reason in self._reasons.values() if reason.model}
+        for name in (self._models().keys() | told) - listed:
+            try:
+                assert self._ledger is not None
+                known = self._ledger.releases.champion(name).release_id is not None
+            except Exception as error:
+                return self._lose_ledger(error)
+            if known:
+                self._clear(name)
+                self._drop(name)
+            elif name in self._models():
+                text = f"The control ledger knows no release of {name}; going on with the version that is live here."
+                self._tell(name, Reason(text, model=name))
+        return None
+
+    def _drop(self, name: str) -> None:
+        if name in self._models():
+            _log.info("%s is served by another pool now", name)
+            self._write_models({n: release for n, release in self._models().items() if n != name})
+
+    def _beat(self, versions: dict[str, int]) -> None:
+        assert self._ledger is not None
+        replica = Replica(self._pool.name, self._pool.replica, self._pool.url, versions)
+        try:
+            self._ledger.replicas.beat(replica, datetime.now(UTC))
+            self._beaten = versions
+        except Exception as error:
+            self._lose_ledger(error)
+
+    # ------------------------------------------------------------ bundles
+
+    def _follow(self, release: Release) -> None:
+        """Bring one release into the state file, unless it is there or was just refused."""
+        live = self._models().get(release.model)
+        if live is not None and live.release_id == release.id:
+            return self._clear(release.model)
+        if time.monotonic() < self._retry_at.get(release.id, 0):
+            return None
+        try:
+            self._fetch(release.bundle)
+        except Exception as error:
+            return self._cannot_fetch(release, live, error)
+        self._clear(release.model)
+        entry = Released(release.version, release.id, release.bundle, release.generation, self._good(live, release))
+        self._write_models({**self._models(), release.model: entry})
+        _log.info("%s: version %d is to be served (release %s)", release.model, release.version, release.id)
+        return None
+
+    def _fetch(self, bundle: str) -> None:
+        self._store = self._store or self._open_store()
+        try:
+            self._bundles.fetch(bundle, self._store)
+        except Exception:
+            self._store = None  # opened anew at the next try
+            raise
+
+    def _cannot_fetch(self, release: Release, live: Released | None, error: Exception) -> None:
+        self._retry_at[release.id] = time.monotonic() + RETRY
+        kept = f"version {live.version} goes on answering" if live else "no version answers here"
+        if isinstance(error, BundleRefused):
+            text = f"{release.model} version {release.version} is refused, {kept}. {error}"
+        else:
+            missing = f"the store has no {error}" if isinstance(error, KeyError) else _first_line(error)
+            text = f"{release.model} version {release.version} cannot be fetched, {kept}: {missing}"
+        blocks = live is None or isinstance(error, BundleRefused)
+        self._tell(release.model, Reason(text, model=release.model, blocks=blocks))
+
+    def _good(self, live: Released | None, release: Release) -> Released | None:
+        """What to fall back on: the release before, or the one before that if workers refused it."""
+        if live is None:
+            return None
+        answering = [report.loaded.get(release.model) for report in self._reports()]
+        refused = any(loaded is not None and loaded.release_id != live.release_id for loaded in answering)
+        good = live.previous if refused and live.previous else live
+        return Released(good.version, good.release_id, good.bundle, good.generation)
+
+    def _mend(self) -> None:
+        """Where a worker refused a bundle because the local copy is damaged: fetch it again."""
+        refused = {name for report in self._reports() for name in report.refused}
+        for name in refused & self._models().keys():
+            entry = self._models()[name]
+            if time.monotonic() < self._retry_at.get(entry.release_id, 0) or self._bundles.is_intact(entry.bundle):
+                continue
+            self._retry_at[entry.release_id] = time.monotonic() + RETRY
+            try:
+                self._fetch(entry.bundle)
+            except Exception as error:
+                text = f"{name}: its damaged local bundle cannot be fetched again ({_first_line(error)})."
+                self._tell(name, Reason(text, model=name))
+            else:
+                self._write_models(self._models())
+
+    # ------------------------------------------------------------ files
+
+    def _reports(self) -> list[WorkerReport]:
+        """The living workers' reports; none of them while one has not reported yet."""
+        reports = []
+        for slot, pid in self._workers().items():
+            report = files.read(self._pool.folder / files.WORKERS / f"{slot}.json", WorkerReport)
+            if report is None or report.pid != pid:
+                return []
+            reports.append(report)
+        return reports
+
+    def _models(self) -> dict[str, Released]:
+        return self._state.models if self._state else {}
+
+    def _write_models(self, models: dict[str, Released]) -> None:
+        self._write(PoolState((self._state.revision if self._state else 0) + 1, models))
+
+    def _write(self, state: PoolState) -> None:
+        files.write(self._pool.folder / files.STATE, state, durable=True)
+        self._state = state
+        both = [entry for release in state.models.values() for entry in (release, release.previous) if entry]
+        self._bundles.keep_only({entry.bundle for entry in both})
+
+    def _tell(self, about: str, reason: Reason) -> None:
+        if self._reasons.get(about) != reason:
+            _log.warning("%s", reason.text)
+        self._reasons[about] = reason
+
+    def _clear(self, about: str) -> None:
+        if self._reasons.pop(about, None):
+            _log.info("%s: in order again", about)
+
+
+def _last_state(path: Path) -> PoolState | None:
+    try:
+        return files.read(path, PoolState)
+    except ValueError as error:
+        _log.error("%s. It is written anew from the ledger", error)
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

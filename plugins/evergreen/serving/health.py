@@ -1,0 +1,37 @@
+"""Whether a worker answers as released, and why not.
+
+Ready means: every released bundle is verified and loaded, its golden rows passed. Trouble with the ledger or the
+store alone is told and does not block: the models that are loaded go on answering, and taking every replica out
+of a load balancer for it would turn a stale version into an outage.
+"""
+
+from __future__ import annotations
+
+import time
+
+from evergreen.serving.model_table import ModelTable
+from evergreen.serving.state import Reason
+
+SILENT_SECONDS = 15  # the ledger is asked every second
+
+
+def ready(table: ModelTable) -> tuple[bool, list[Reason]]:
+    """Whether the worker is ready, and all reasons, blocking or not."""
+    reasons = all_reasons(table)
+    return not any(reason.blocks for reason in reasons), reasons
+
+
+def all_reasons(table: ModelTable) -> list[Reason]:
+    """The worker's own reasons, then the supervisor's."""
+    status = table.status()
+    reasons = [*table.own_reasons(), *status.reasons]
+    silent = time.time() - status.heard_at
+    if silent > SILENT_SECONDS and not any(reason.model is None for reason in status.reasons):
+        since = f"for {silent:.0f} s" if status.heard_at else "since the start"
+        reasons.append(Reason(f"The control ledger has not answered {since}."))
+    return reasons
+
+
+def reasons_for(table: ModelTable, name: str) -> list[Reason]:
+    """The reasons that concern one model."""
+    return [reason for reason in all_reasons(table) if reason.model == name]

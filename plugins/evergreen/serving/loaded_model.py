@@ -1,0 +1,118 @@
+"""One version of one model, ready to answer. Immutable: a request that holds it gets its version's answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import xgboost
+
+from evergreen.core import bundle as bundles
+from evergreen.core.errors import BundleRefused
+from evergreen.serving.encoder import Encoder, Schema
+from evergreen.serving.refusals import Problems, RequestRefused
+from evergreen.serving.state import Released
+
+TOLERANCE = 1e-6  # relative and absolute together: DESIGN semantics 16
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A verified and warmed-up bundle."""
+
+    name: str
+    release: Released
+    schema: Schema
+    encoder: Encoder
+    booster: xgboost.Booster
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """One number a row, or one a class. `matrix` comes from the encoder: the booster itself checks nothing."""
+        answer: np.ndarray = self.booster.inplace_predict(matrix, missing=np.nan, validate_features=False)
+        return answer
+
+
+def load(folder: Path, name: str, release: Released) -> LoadedModel:
+    """Read, verify, load and warm up a bundle. Raises BundleRefused, naming what does not agree."""
+    files = read_files(folder, release.bundle)
+    _check_manifest(files[bundles.MANIFEST], name, release)
+    try:
+        schema = msgspec.json.decode(files[bundles.SCHEMA], type=Schema)
+        booster = xgboost.Booster(model_file=bytearray(files[bundles.MODEL]))
+        golden = json.loads(files[bundles.GOLDEN])
+    except (KeyError, ValueError, xgboost.core.XGBoostError) as error:
+        raise _refused(name, release, str(error).splitlines()[0], "files that can be read") from error
+    booster.set_param({"nthread": 1})  # a row is too little to share; more threads only wait for each other
+    model = LoadedModel(name, release, schema, Encoder(schema), booster)
+    _check_features(model)
+    _check_golden(model, golden["rows"], golden["predictions"])
+    return model
+
+
+def read_files(folder: Path, bundle: str) -> dict[str, bytes]:
+    """All files of a local bundle, verified. Raises BundleRefused."""
+    try:
+        files = {bundles.MANIFEST: (folder / bundles.MANIFEST).read_bytes()}
+        for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
+            files[name] = (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise BundleRefused(
+            f"bundle {bundle[:12]}",
+            found=f"no file {Path(error.filename).name}",
+            allowed="all files that its manifest names",
+            do="It is fetched again from the store.",
+        ) from error
+    bundles.verify(bundle, files)
+    return files
+
+
+def _check_manifest(manifest: bytes, name: str, release: Released) -> None:
+    facts = json.loads(manifest)
+    if facts.get("format") != 1:
+        raise _refused(name, release, f"bundle format {facts.get('format')}", "format 1")
+    if facts.get("model", name) != name:
+        raise _refused(name, release, f"a bundle of model '{facts['model']}'", f"a bundle of '{name}'")
+
+
+def _check_features(model: LoadedModel) -> None:
+    expected = [(f.name, f.kind == "category") for f in model.schema.features]
+    names, types = model.booster.feature_names, model.booster.feature_types
+    if names is None or types is None:
+        found: list[tuple[str, bool]] = []
+    else:
+        found = [(name, kind == "c") for name, kind in zip(names, types, strict=True)]
+    if found != expected:
+        text = "a booster with other features or categories than schema.json"
+        raise _refused(model.name, model.release, text, ", ".join(model.encoder.names))
+
+
+def _check_golden(model: LoadedModel, rows: list[dict[str, Any]], expected: list[Any]) -> None:
+    """Offline = online: the answers of this process are those that were recorded at training."""
+    if not rows:
+        raise _refused(model.name, model.release, "no golden rows", "at least one golden row")
+    try:
+        columns = {name: [row[name] for row in rows] for name in model.encoder.names}
+        encoded = model.encoder.encode(columns, len(rows), Problems())
+    except (KeyError, RequestRefused) as error:
+        raise _refused(model.name, model.release, f"golden rows: {error}", "rows of the schema") from error
+    answers, wanted = model.predict(encoded.matrix), np.asarray(expected, dtype=np.float64)
+    if answers.shape != wanted.shape:
+        raise _refused(model.name, model.release, f"answers of shape {answers.shape}", f"{wanted.shape}")
+    off = np.abs(answers - wanted) - (TOLERANCE + TOLERANCE * np.abs(wanted))
+    if not (off <= 0).all():
+        worst = int(np.argmax(off.reshape(len(rows), -1).max(axis=1)))
+        text = f"golden row {worst} answered {answers[worst]}"
+        raise _refused(model.name, model.release, text, f"{wanted[worst]} as recorded, ± 1e-6")
+
+
+def _refused(name: str, release: Released, found: str, allowed: str) -> BundleRefused:
+    return BundleRefused(
+        f"{name} version {release.version}, bundle {release.bundle[:12]}",
+        found=found,
+        allowed=allowed,
+        do="The version that was live goes on answering; retrain, or release another version.",
+    )

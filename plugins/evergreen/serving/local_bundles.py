@@ -1,0 +1,67 @@
+"""Verified bundles on the replica's own disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from evergreen.core import bundle as bundles
+from evergreen.core.errors import BundleRefused
+from evergreen.core.ports import Store
+from evergreen.serving.state import replace, sync_folder
+
+_log = logging.getLogger(__name__)
+
+
+class LocalBundles:
+    """The folder `bundles/`: one folder a bundle, written whole or not used."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def fetch(self, bundle: str, store: Store) -> None:
+        """Have the bundle here, verified. Raises BundleRefused, or KeyError for a file the store has not."""
+        if self.is_intact(bundle):
+            return
+        files = {bundles.MANIFEST: store.get(bundles.key(bundle, bundles.MANIFEST))}
+        for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
+            _check_name(bundle, name)
+            files[name] = store.get(bundles.key(bundle, name))
+        bundles.verify(bundle, files)
+        folder = self._folder / bundle
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            replace(folder / name, data, durable=True)
+        sync_folder(self._folder)
+
+    def is_intact(self, bundle: str) -> bool:
+        """Whether every file of the bundle is here and as its hashes say."""
+        folder = self._folder / bundle
+        try:
+            files = {bundles.MANIFEST: (folder / bundles.MANIFEST).read_bytes()}
+            for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
+                files[name] = (folder / name).read_bytes()
+            bundles.verify(bundle, files)
+        except (FileNotFoundError, BundleRefused):
+            return False
+        return True
+
+    def keep_only(self, needed: set[str]) -> None:
+        """Remove the folders of all other bundles."""
+        if not self._folder.is_dir():
+            return
+        for folder in self._folder.iterdir():
+            if folder.name not in needed:
+                _log.info("bundle %s is no longer needed here: removed", folder.name[:12])
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_name(bundle: str, name: str) -> None:
+    if Path(name).name != name or name.startswith("."):
+        raise BundleRefused(
+            f"bundle {bundle[:12]}, {bundles.MANIFEST}",
+            found=f"the file name {name!r}",
+            allowed="plain file names",
+            do="Retrain; this bundle was not written by Evergreen.",
+        )

@@ -1,0 +1,94 @@
+"""Why a request was refused: every problem at once, up to a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from evergreen.core.errors import EvergreenError
+
+LISTED = 10  # problems told in one answer; the rest are counted
+_SHOWN = 60  # characters of a value repeated in an error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a request."""
+
+    where: str
+    found: str
+    allowed: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}; allowed: {self.allowed}. {self.do}"
+
+
+class RequestRefused(EvergreenError):
+    """Raised for a request that cannot be answered; `status` is the HTTP status."""
+
+    def __init__(self, status: int, problems: list[Problem], total: int | None = None) -> None:
+        self.status, self.problems, self.total = status, problems, total or len(problems)
+        more = f"\n… and {self.total - len(problems)} more" if self.total > len(problems) else ""
+        super().__init__("\n".join(map(str, problems)) + more)
+
+    def as_json(self) -> dict[str, Any]:
+        """The error of the records endpoint."""
+        return {"message": str(self), "problems": [asdict(p) for p in self.problems], "total": self.total}
+
+
+class Problems:
+    """Collects problems. One is only put into words while there is room for it."""
+
+    def __init__(self) -> None:
+        self._listed: list[Problem] = []
+        self._total = 0
+
+    def add(self, problem: Callable[[], Problem]) -> None:
+        """Count a problem, and keep it if it is among the first."""
+        self._total += 1
+        if len(self._listed) < LISTED:
+            self._listed.append(problem())
+
+    def raise_if_any(self) -> None:
+        """Raise RequestRefused (422) if a problem was added."""
+        if self._total:
+            raise RequestRefused(422, self._listed, self._total)
+
+
+def refuse(status: int, where: str, *, found: str, allowed: str, do: str) -> RequestRefused:
+    """A refusal for one reason."""
+    return RequestRefused(status, [Problem(where, found, allowed, do)])
+
+
+def shown(value: Any) -> str:
+    """A value of the request as an error repeats it: its type in JSON's words, and its beginning."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN else "a very long number"
+    if len(text) > _SHOWN:
+        text = text[:_SHOWN] + "…"
+    return f"{_JSON_NAMES.get(type(value), 'a value')} {text}".removesuffix(" None")
+
+
+_JSON_NAMES: dict[type, str] = {
+    str: "the string",
+    bool: "the boolean",
+    int: "the number",
+    float: "the number",
+    list: "the array",
+    dict: "the object",
+    type(None): "null",
+}
+
+
+def did_you_mean(name: str, names: tuple[str, ...]) -> str:
+    """'Did you mean …?' for a near miss, else an empty string."""
+    near = get_close_matches(name[:200], names, n=1)
+    return f"Did you mean '{near[0]}'? " if near else ""
+
+
+def some(names: tuple[str, ...] | list[str]) -> str:
+    """The first names of a list, for an error."""
+    listed = ", ".join(f"'{name}'" for name in names[:8])
+    return listed + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,94 @@
+"""The serving supervisor: one replica of a pool. It owns the socket, the workers and all talk with ledger and store."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO
+
+from evergreen import wiring
+from evergreen.core.errors import ServiceFailed
+from evergreen.serving.follower import Follower, Pool
+from evergreen.serving.workers import Workers
+
+BIND_PATIENCE = 5.0  # seconds: the workers of a killed supervisor let go of the port well within this
+_log = logging.getLogger(__name__)
+
+
+def serve(pool: str, host: str, port: int, workers: int, max_body: int) -> None:
+    """Run a replica until SIGTERM or SIGINT.
+
+    Raises ServiceFailed if another one has this pool's folder, or another program has the port.
+    """
+    settings = wiring.Settings.load()
+    os.umask(0o077)
+    folder = settings.home / "serving" / pool
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = _stop_on_signals()
+    with _only_one(folder), _bind(host, port) as listening:
+        url = f"http://{host}:{listening.getsockname()[1]}"
+        replica = f"{socket.gethostname()}:{listening.getsockname()[1]}"
+        team = Workers(folder, listening, workers, max_body)
+        team.start()
+        _log.info("pool %s answers on %s", pool, url)
+        follower = Follower(
+            Pool(pool, replica, url, folder),
+            lambda: wiring.ledger(settings),
+            lambda: wiring.store(settings),
+            team.pids,
+            lambda: team.restarts,
+        )
+        Thread(target=follower.run, args=(stop,), daemon=True).start()
+        while not stop.wait(0.05):
+            team.restart_dead()
+        _log.info("stopping")
+        team.stop()
+
+
+def _stop_on_signals() -> Event:
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _only_one(folder: Path) -> IO[bytes]:
+    """Lock the folder for the life of this process. The lock dies with it, however it dies."""
+    lock = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ServiceFailed(
+            f"{folder}: another serving supervisor runs here. Stop it, or choose another --pool or EVERGREEN_HOME."
+        ) from None
+    return lock
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The listening socket. Retries while the workers of a killed supervisor still hold the port.
+
+    Not SO_REUSEPORT: two replicas would share a port by mistake, and callers would see two states.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + BIND_PATIENCE
+    while True:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen(2048)
+            return listening
+        except OSError as error:
+            listening.close()
+            if time.monotonic() > deadline:
+                raise ServiceFailed(
+                    f"cannot listen on {host}:{port} ({error.strerror}); choose another --port"
+                ) from error
+            time.sleep(0.05)

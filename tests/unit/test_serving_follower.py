@@ -1,0 +1,227 @@
+"""Following releases: what reaches the state file, what stays, and what is told."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.bundles import make_bundle, release, release_bundle
+
+from evergreen.core import bundle as bundles
+from evergreen.core.errors import ServiceFailed
+from evergreen.core.ports import Ledger, Store
+from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.store import InMemoryStore
+from evergreen.serving import supervisor
+from evergreen.serving.follower import Follower, Pool
+from evergreen.serving.state import (
+    BUNDLES,
+    STATE,
+    STATUS,
+    WORKERS,
+    PoolState,
+    Reason,
+    Released,
+    Status,
+    WorkerReport,
+    read,
+    write,
+)
+
+
+@dataclass
+class Replica:
+    """A follower with one pretended worker, whose reports a test writes."""
+
+    folder: Path
+    ledger: Ledger = field(default_factory=in_memory_ledger)
+    store: InMemoryStore = field(default_factory=InMemoryStore)
+    ledger_down: bool = False
+    store_down: bool = False
+
+    def __post_init__(self) -> None:
+        (self.folder / WORKERS).mkdir(parents=True)
+        self.follower = self.new()
+
+    def new(self) -> Follower:
+        """A follower as a restarted supervisor makes it."""
+        pool = Pool("default", "host:1", "http://host:1", self.folder)
+        return Follower(pool, self.open_ledger, self.open_store, lambda: {"0": os.getpid()})
+
+    def open_ledger(self) -> Ledger:
+        if self.ledger_down:
+            raise ConnectionError("could not connect to server\nmore lines")
+        return self.ledger
+
+    def open_store(self) -> Store:
+        if self.store_down:
+            raise ConnectionError("bucket does not answer")
+        return self.store
+
+    def release(self, version: int, model: str = "flight-delay", pool: str = "default") -> None:
+        release(self.ledger, self.store, version=version, model=model, pool=pool)
+
+    def served(self) -> dict[str, int]:
+        state = read(self.folder / STATE, PoolState)
+        assert state is not None
+        return {name: released.version for name, released in state.models.items()}
+
+    def entry(self) -> Released:
+        state = read(self.folder / STATE, PoolState)
+        assert state is not None
+        return state.models["flight-delay"]
+
+    def reasons(self) -> list[Reason]:
+        status = read(self.folder / STATUS, Status)
+        assert status is not None
+        return status.reasons
+
+    def acknowledge(self, loaded: Released, **refused: str) -> None:
+        report = WorkerReport(os.getpid(), 1, {"flight-delay": loaded}, refused)
+        write(self.folder / WORKERS / "0.json", report)
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Replica:
+    return Replica(tmp_path / "default")
+
+
+def test_every_release_of_the_pool_is_served_and_no_other(replica: Replica) -> None:
+    replica.follower.poll()
+    assert replica.served() == {}
+    replica.release(1)
+    replica.release(4, model="fares")
+    replica.release(9, model="elsewhere", pool="other")
+    replica.follower.poll()
+    assert replica.served() == {"flight-delay": 1, "fares": 4}
+    assert replica.reasons() == []
+
+
+def test_an_unreachable_ledger_leaves_the_last_state(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    replica.ledger_down = True
+    replica.follower = replica.new()
+    replica.follower.tick()
+    assert replica.served() == {"flight-delay": 1}
+    (reason,) = replica.reasons()
+    assert "could not connect to server)" in reason.text
+    assert not reason.blocks
+    replica.ledger_down = False
+    replica.follower.poll()
+    assert replica.reasons() == []
+
+
+def test_an_unreachable_store_blocks_only_a_model_that_has_nothing_to_answer_with(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    replica.release(2)
+    replica.release(1, model="fares")
+    replica.store_down = True
+    replica.follower = replica.new()
+    replica.follower.poll()
+    assert replica.served() == {"flight-delay": 1}
+    assert {(reason.model, reason.blocks) for reason in replica.reasons()} == {("flight-delay", False), ("fares", True)}
+    assert "bucket does not answer" in replica.reasons()[0].text
+
+
+def test_a_bundle_that_the_store_has_not_is_named(replica: Replica) -> None:
+    made, _ = make_bundle(seed=1)
+    release_bundle(replica.ledger, made, version=1)
+    replica.follower.poll()
+    assert f"the store has no 'bundles/{made}/manifest.json'" in replica.reasons()[0].text
+
+
+def test_a_manifest_with_a_path_in_it_is_refused(replica: Replica) -> None:
+    made, files = bundles.seal({"../outside": b"x"}, model="flight-delay")
+    for name, data in files.items():
+        replica.store.files[bundles.key(made, name)] = data
+    release_bundle(replica.ledger, made, version=1)
+    replica.follower.poll()
+    assert "plain file names" in replica.reasons()[0].text
+    assert not list(replica.folder.parent.glob("**/outside"))
+
+
+def test_a_ledger_that_lost_a_model_does_not_take_it_away(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    replica.ledger = in_memory_ledger()
+    replica.follower = replica.new()
+    replica.follower.poll()
+    assert replica.served() == {"flight-delay": 1}
+    assert "knows no release of flight-delay" in replica.reasons()[0].text
+
+
+def test_a_model_that_moved_to_another_pool_is_dropped(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    replica.release(2, pool="other")
+    replica.follower.poll()
+    assert replica.served() == {}
+    assert replica.reasons() == []
+    assert not list((replica.folder / BUNDLES).iterdir())
+
+
+def test_the_version_to_fall_back_on_is_one_that_the_workers_took(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    first = replica.entry()
+    replica.acknowledge(first)
+    replica.release(2)
+    replica.follower.poll()
+    assert replica.entry().previous == first
+    replica.acknowledge(first, **{"flight-delay": "golden row 0"})  # version 2 was refused
+    replica.release(3)
+    replica.follower.poll()
+    assert replica.entry().previous == first
+    kept = {folder.name for folder in (replica.folder / BUNDLES).iterdir()}
+    assert kept == {replica.entry().bundle, first.bundle}
+
+
+def test_heartbeats_name_what_all_workers_answer_with(replica: Replica) -> None:
+    def beaten() -> list[dict[str, int]]:
+        alive = replica.ledger.replicas.alive("default", datetime.now(UTC) - timedelta(seconds=9))
+        return [found.versions for found in alive]
+
+    replica.release(1)
+    replica.follower.tick()
+    assert beaten() == [{}]
+    replica.acknowledge(replica.entry())
+    replica.follower.tick()
+    assert beaten() == [{"flight-delay": 1}]
+    write(replica.folder / WORKERS / "0.json", WorkerReport(1, 1, {"flight-delay": replica.entry()}, {}))
+    replica.follower.tick()  # the report of a worker that is no more
+    assert beaten() == [{}]
+
+
+def test_a_state_file_of_another_form_is_written_anew(replica: Replica) -> None:
+    replica.release(1)
+    (replica.folder / STATE).write_text("{")
+    replica.follower = replica.new()
+    replica.follower.poll()
+    assert replica.served() == {"flight-delay": 1}
+
+
+def test_a_refused_bundle_is_not_fetched_at_every_poll(replica: Replica) -> None:
+    made, files = make_bundle(seed=1)
+    replica.store.put(bundles.key(made, bundles.MANIFEST), files[bundles.MANIFEST] + b" ")
+    release_bundle(replica.ledger, made, version=1)
+    begun = time.monotonic()
+    replica.follower.poll()
+    for name, data in files.items():
+        replica.store.put(bundles.key(made, name), data)
+    replica.follower.poll()
+    assert time.monotonic() - begun < 4  # else this test proves nothing
+    assert read(replica.folder / STATE, PoolState) == PoolState()
+
+
+def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "BIND_PATIENCE", 0.1)
+    with supervisor._bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceFailed, match=rf"cannot listen on 127\.0\.0\.1:{port} \(Address already in use\)"):
+            supervisor._bind("127.0.0.1", port)
