@@ -1,0 +1,48 @@
+"""The command `evergreen`. Each command imports what it needs when it runs: `check` loads no heavy library."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from evergreen.cli.check import check, schema
+from evergreen.cli.retrain import retrain
+from evergreen.cli.stack import demo, down, up
+from evergreen.cli.status import status
+from evergreen.core.errors import EvergreenError
+
+HELP = """Keeps models fresh: retrains, judges and serves what is declared in models/.
+
+\b
+A first time:
+  evergreen check                  are all specs and suites right?
+  evergreen up                     start Airflow, MLflow and serving here
+  evergreen status                 which version answers, and what comes next
+  evergreen retrain flight-delay   retrain now
+  evergreen down                   stop everything
+
+\b
+Commands work from any folder of the project. EVERGREEN_PROJECT names another
+project, EVERGREEN_HOME another place for its state (default: .evergreen).
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+for command in (check, status, retrain, up, down, demo, schema):
+    app.command()(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line (none: the shell's) and exit: 0 done, 1 a problem that was told, 2 a wrong command line."""
+    try:
+        app(args=arguments, prog_name="evergreen")
+    except EvergreenError as error:
+        typer.echo(f"evergreen: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,65 @@
+"""What commands share: the console, JSON on stdout, and finding a model by name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evergreen.core.errors import FoundProblem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evergreen.core.catalog import Catalog
+    from evergreen.core.spec import ModelSpec
+    from evergreen.supervisor import Stack
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for a script, on stdout.")]
+WIDTH = 80
+INDENT = 2
+
+
+class UnknownModel(FoundProblem):
+    """Raised when a command names a model that has no valid spec."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console of at most 80 columns."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    made.width = min(made.width, WIDTH)
+    return made
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    typer.echo(json.dumps(value, indent=INDENT, ensure_ascii=False))
+
+
+def counted(number: int, thing: str) -> str:
+    """'1 model', '2 models'."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def find_model(catalog: Catalog, name: str) -> ModelSpec:
+    """The spec of a model. Raises UnknownModel, with a near name if there is one."""
+    from evergreen.core.spec_fields import did_you_mean
+
+    if name in catalog.specs:
+        return catalog.specs[name]
+    broken = any(problem.file.startswith(f"models/{name}/") for problem in catalog.problems)
+    repair = "Its spec has problems: `evergreen check` names them." if broken else ""
+    do = repair or did_you_mean(name, catalog.specs) or "`evergreen check` lists the models."
+    raise UnknownModel(f"model '{name}'", found="no valid spec", allowed=", ".join(catalog.specs) or "none yet", do=do)
+
+
+def where_it_runs(stack: Stack) -> list[str]:
+    """Addresses and sign-in of a running stack, one line each."""
+    return [
+        f"Airflow   {stack.airflow_url}   user {stack.user}, password {stack.password}",
+        f"MLflow    {stack.mlflow_url}",
+        f"Serving   {stack.serving_url}",
+    ]

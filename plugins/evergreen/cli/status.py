@@ -1,0 +1,123 @@
+"""`evergreen status`: which version answers, what came last and why, what each model waits for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evergreen import wiring
+from evergreen.cli.screen import AsJson, console, counted, find_model, print_json, where_it_runs
+from evergreen.core.catalog import load_catalog
+from evergreen.core.status import Facts, ModelStatus, facts_of, readable_age, status_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from evergreen.core.spec import ModelSpec
+
+
+def status(
+    model: Annotated[str, typer.Argument(help="Only this model, in full.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show which versions answer, what came last, what comes next.
+
+    \b
+    Reads the ledger, so that it answers while nothing runs too.
+
+    \b
+    Examples:
+      evergreen status
+      evergreen status flight-delay
+      evergreen status --json | jq -r '.models[] | "\\(.model) \\(.version)"'
+    """
+    from evergreen import supervisor
+
+    settings, now = wiring.Settings.load(), datetime.now(UTC)
+    catalog = load_catalog(settings.root)
+    specs = [find_model(catalog, model)] if model else list(catalog.specs.values())
+    rows = _rows(settings, specs, now)
+    stack = supervisor.running(settings)
+    if as_json:
+        models = [row.as_dict(now) for row in rows]
+        print_json({"running": asdict(stack) if stack else None, "models": models, "problems": len(catalog.problems)})
+        return
+    typer.echo("\n".join(where_it_runs(stack) if stack else ["Not running: `evergreen up` starts it."]))
+    for line in _one(rows[0], now) if model else []:
+        typer.echo(line)
+    if rows and not model:
+        console().print("", _table(rows, now))
+    if catalog.problems:
+        typer.echo(
+            f"\n{counted(len(catalog.problems), 'problem')} in model specs or suites: `evergreen check` names them."
+        )
+
+
+def _rows(settings: wiring.Settings, specs: list[ModelSpec], now: datetime) -> list[ModelStatus]:
+    """Does not make a ledger where there is none yet."""
+    file = settings.ledger_url.removeprefix("sqlite:///")
+    if file != settings.ledger_url and not Path(file).exists():
+        return [status_of(spec, Facts(), now) for spec in specs]
+    ledger = wiring.ledger(settings)
+    return [status_of(spec, facts_of(spec.name, ledger), now) for spec in specs]
+
+
+def _table(rows: list[ModelStatus], now: datetime) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
+    for name, wide in (("model", 16), ("champion", 12), ("last trigger", 12), ("outcome", 20), ("waiting for", 16)):
+        table.add_column(name, max_width=wide, overflow="fold")
+    for row in rows:
+        table.add_row(row.model, _champion(row, now), _trigger(row, now), _short(row.outcome), row.waiting_for)
+    return table
+
+
+def _champion(row: ModelStatus, now: datetime) -> str:
+    if row.version is None or row.released_at is None:
+        return "none yet"
+    data = f"\ndata to {row.data_until:%Y-%m-%d}" if row.data_until else ""
+    return f"version {row.version}\n{readable_age(now - row.released_at)} old{data}"
+
+
+def _trigger(row: ModelStatus, now: datetime) -> str:
+    return f"{row.cause}\n{readable_age(now - row.requested_at)} ago" if row.cause and row.requested_at else "none yet"
+
+
+def _short(text: str) -> str:
+    """A table holds the beginning; `evergreen status <model>` shows it all."""
+    return text if len(text) <= 160 else f"{text[:159]}…"
+
+
+def _one(row: ModelStatus, now: datetime) -> list[str]:
+    import textwrap
+
+    told = {
+        "model": row.model,
+        "champion": ", ".join(_champion(row, now).split("\n")),
+        "released by": row.released_by or "",
+        "last trigger": ", ".join(_trigger(row, now).split("\n")),
+        "run": row.run_id or "",
+        "outcome": row.outcome,
+        "waiting for": row.waiting_for,
+    }
+    return [
+        "",
+        *(
+            textwrap.fill(
+                text,
+                80,
+                initial_indent=f"{name:<14}",
+                subsequent_indent=" " * 14,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for name, text in told.items()
+            if text
+        ),
+    ]

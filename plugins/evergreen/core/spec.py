@@ -1,0 +1,327 @@
+"""The model spec: what a data engineer writes in `models/<name>/model.yaml`.
+
+One pydantic model gives the check, the JSON Schema for editors and the reference page. Reading files, merging
+`_defaults.yaml` and telling problems with their lines is `core.catalog`; what fields are made of `core.spec_fields`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import InitErrorDetails
+
+from evergreen.core.metrics import METRICS_BY_TASK, Task
+from evergreen.core.spec_fields import (
+    Cron,
+    Duration,
+    LongerThanZero,
+    Strict,
+    check_params,
+    did_you_mean,
+    refusal,
+    refuse,
+    refuse_one,
+)
+
+Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Source(Strict):
+    """Where the rows come from: a table or a query, over a connection."""
+
+    connection: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="Airflow connection id, or the URL in EVERGREEN_CONN_<NAME>: letters, digits and _",
+    )
+    table: str | None = Field(default=None, min_length=1, description="Table to read; either this or query")
+    query: str | None = Field(default=None, min_length=1, description="SELECT to read; either this or table")
+    event_time: Column = Field(description="Column with the time of the event, UTC")
+    key: Column = Field(description="Column that is unique in the window")
+
+    @model_validator(mode="after")
+    def _reads_one_thing(self) -> Source:
+        if (self.table is None) == (self.query is None):
+            both = "both 'table' and 'query'" if self.table else "neither 'table' nor 'query'"
+            refuse_one(self, found=both, allowed="one of the two", do="Write what to read once, as table or as query.")
+        refuse([*self._query_problem(), *self._column_problem()])
+        return self
+
+    def _query_problem(self) -> list[InitErrorDetails]:
+        words = (self.query or "").split()
+        if self.query is None or (words and words[0].lower() in ("select", "with") and not words[-1].endswith(";")):
+            return []
+        allowed, do = "one SELECT (or WITH … SELECT), without ';' at its end", "It is read as a subquery: write it so."
+        return [refusal(("query",), self.query, found=f"'{' '.join(words)[:50]}'", allowed=allowed, do=do)]
+
+    def _column_problem(self) -> list[InitErrorDetails]:
+        if self.key != self.event_time:
+            return []
+        allowed, do = "two different columns", "Name the column that is different for every row."
+        return [refusal(("key",), self.key, found=f"'{self.key}', the event time too", allowed=allowed, do=do)]
+
+    @property
+    def id(self) -> str:
+        """Names what is read, whoever reads it: models of one source share their watcher by this."""
+        query = self.query and f"query:{hashlib.sha256(self.query.encode()).hexdigest()[:12]}"
+        return f"{self.connection}/{self.table or query}/{self.event_time}"
+
+
+class Label(Strict):
+    """What is learned, and when it can be known."""
+
+    column: Column = Field(description="Label column: 0/1, a class number from 0, or a number")
+    arrives_after: Duration = Field(description="How long after the event the label is complete")
+    max_missing: float = Field(default=0.1, ge=0, le=1, description="Highest fraction of rows without a label")
+
+
+class Features(Strict):
+    """What is learned from."""
+
+    columns: list[Column] = Field(min_length=1, description="Feature columns, in the order that serving uses")
+    categorical: list[Column] = Field(default_factory=list, description="Those that are categories, not numbers")
+
+    @model_validator(mode="after")
+    def _names(self) -> Features:
+        refuse([*_twice("columns", self.columns), *_twice("categorical", self.categorical), *self._unknown()])
+        return self
+
+    def _unknown(self) -> list[InitErrorDetails]:
+        return [
+            refusal(
+                ("categorical", at),
+                name,
+                found=f"'{name}', which is not in features.columns",
+                allowed=", ".join(self.columns),
+                do=did_you_mean(name, self.columns) or "Add it to features.columns too, or remove it here.",
+            )
+            for at, name in enumerate(self.categorical)
+            if name not in self.columns
+        ]
+
+
+def _twice(field: str, names: list[str]) -> list[InitErrorDetails]:
+    return [
+        refusal(
+            (field, at), name, found=f"'{name}' a second time", allowed="each column once", do="Remove one of them."
+        )
+        for at, name in enumerate(names)
+        if name in names[:at]
+    ]
+
+
+class Holdout(Strict):
+    """The newest rows, on which the candidate is judged and never fitted."""
+
+    length: LongerThanZero = Field(description="How much of the newest data is held out")
+    min_rows: int = Field(default=1000, ge=1, description="Fewer rows than this: not judged")
+
+
+class Window(Strict):
+    """Counted back from as_of: holdout, then a gap of label.arrives_after, then train."""
+
+    train: LongerThanZero = Field(description="How much data is fitted on")
+    holdout: Holdout = Field(description="The newest rows, on which the candidate is judged")
+
+
+class NewData(Strict):
+    """Start when the source has this many new rows whose label has had time to arrive."""
+
+    min_rows: int = Field(ge=1, description="New rows, counted from the last served request")
+
+
+class Trigger(Strict):
+    """One reason to retrain: a cron line, or new data."""
+
+    schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
+    new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Trigger:
+        if (self.schedule is None) == (self.new_data is None):
+            both = "both 'schedule' and 'new_data'" if self.schedule else "neither 'schedule' nor 'new_data'"
+            refuse_one(self, found=both, allowed="one of the two", do="Write each trigger as an entry of its own.")
+        return self
+
+
+class Quarantine(Strict):
+    """How many rows may be set aside."""
+
+    max_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="Highest fraction of rows set aside; more stops the run"
+    )
+
+
+class Validation(Strict):
+    """The expectation suite in `expectations/<suite>.json`, and what it may set aside."""
+
+    suite: Name = Field(description="Name of the file in expectations/, without .json")
+    quarantine: Quarantine = Field(default=Quarantine(), description="How many rows may be set aside")
+
+
+class Rounds(Strict):
+    """Boosting rounds: at most `max`, ended by `early_stopping` rounds without progress."""
+
+    max: int = Field(default=500, ge=1, le=100_000, description="Most boosting rounds")
+    early_stopping: int = Field(
+        default=25, ge=1, description="Stop after this many rounds without progress on the tail"
+    )
+
+
+class Training(Strict):
+    """How the booster is fitted."""
+
+    params: Annotated[dict[str, Any], AfterValidator(check_params)] = Field(
+        default_factory=dict,
+        description="XGBoost tree parameters",
+        json_schema_extra={"additionalProperties": {"type": ["number", "string", "boolean"]}},
+    )
+    rounds: Rounds = Field(default=Rounds(), description="How many boosting rounds")
+
+
+class Gate(Strict):
+    """A limit on one metric of the holdout that a candidate must keep to be released."""
+
+    metric: str = Field(
+        description="auc, logloss, brier, average_precision, accuracy, mae, rmse or r2, as the task allows"
+    )
+    min: float | None = Field(default=None, allow_inf_nan=False, description="Lowest value that passes")
+    max: float | None = Field(default=None, allow_inf_nan=False, description="Highest value that passes")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Gate:
+        low, high = self.min, self.max
+        if low is None and high is None:
+            refuse_one(self, found="no limit", allowed="'min', 'max' or both", do="Write what a candidate must reach.")
+        bottom, top = _RANGES.get(self.metric, (-math.inf, math.inf))
+        if max(bottom, low if low is not None else bottom) > min(top, high if high is not None else top):
+            allowed = (
+                f"limits that {self.metric} can meet: it lies between {bottom:g} and {top:g}, and min is below max"
+            )
+            found = ", ".join(f"{word} {limit:g}" for word, limit in (("min", low), ("max", high)) if limit is not None)
+            refuse_one(self, found=found, allowed=allowed, do="As it stands no candidate could ever pass.")
+        return self
+
+
+_FRACTION, _LOSS = (0.0, 1.0), (0.0, math.inf)
+_RANGES = {
+    "auc": _FRACTION, "average_precision": _FRACTION, "accuracy": _FRACTION, "brier": _FRACTION,
+    "logloss": _LOSS, "mae": _LOSS, "rmse": _LOSS, "r2": (-math.inf, 1.0),
+}  # fmt: skip
+
+
+class ApprovalMode(StrEnum):
+    """Who lets a candidate through that passed its gates."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class Approval(Strict):
+    """`manual` waits for a person in the Airflow UI; `auto` does not."""
+
+    mode: ApprovalMode = Field(
+        default=ApprovalMode.MANUAL, strict=False, description="manual: a person decides; auto: the gates do"
+    )
+    timeout: LongerThanZero = Field(
+        default=timedelta(hours=24), description="A manual approval that nobody gives ends then"
+    )
+
+
+class Serving(Strict):
+    """How callers are answered."""
+
+    pool: Name = Field(default="default", description="The replicas that answer for this model")
+    unknown_category: Literal["missing", "refuse"] = Field(
+        default="missing", description="A category never seen in training: answered as missing, or refused with 422"
+    )
+
+
+class ModelSpec(Strict):
+    """All that Evergreen knows of one model."""
+
+    name: Name = Field(description="The folder's name: lower-case letters, digits and -")
+    owner: str = Field(min_length=1, description="Who to ask, such as a mail address")
+    task: Task = Field(strict=False, description="What kind of answer the model gives")
+    source: Source = Field(description="Where the rows come from")
+    label: Label = Field(description="What is learned, and when it can be known")
+    features: Features = Field(description="What is learned from")
+    window: Window = Field(description="Which rows are fitted on and judged on")
+    triggers: list[Trigger] = Field(default_factory=list, description="What starts a retrain; none: only a person")
+    cooldown: Duration = Field(
+        default=timedelta(0), description="Wall clock since the last retrain; a person ignores it"
+    )
+    validation: Validation = Field(description="The expectation suite, and what it may set aside")
+    training: Training = Field(default=Training(), description="How the booster is fitted")
+    gates: list[Gate] = Field(min_length=1, description="Limits a candidate must keep; without any nothing is released")
+    approval: Approval = Field(default=Approval(), description="Who lets a candidate through that passed its gates")
+    serving: Serving = Field(default=Serving(), description="How callers are answered")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelSpec:
+        refuse([*self._leaks(), *self._label_problem(), *self._gate_problems(), *self._trigger_problems()])
+        return self
+
+    def _leaks(self) -> list[InitErrorDetails]:
+        roles = {
+            self.source.key: "the key: unique in every row, so that nothing can be learned from it",
+            self.source.event_time: "the event time: make a number of it in the source, such as the hour",
+            self.label.column: "the label: the answer would be an input",
+        }
+        return [
+            refusal(
+                ("features", "columns", at),
+                name,
+                found=f"'{name}', which is {roles[name]}",
+                allowed="columns that are known when the model is asked",
+                do="Remove it from features.columns.",
+            )
+            for at, name in enumerate(self.features.columns)
+            if name in roles
+        ]
+
+    def _label_problem(self) -> list[InitErrorDetails]:
+        name = self.label.column
+        if name not in (self.source.key, self.source.event_time):
+            return []
+        allowed, do = "a column of its own", "Name the column that holds the answer."
+        return [refusal(("label", "column"), name, found=f"'{name}', source's key or time", allowed=allowed, do=do)]
+
+    def _gate_problems(self) -> list[InitErrorDetails]:
+        metrics = METRICS_BY_TASK[self.task]
+        return [
+            refusal(
+                ("gates", at, "metric"),
+                gate.metric,
+                found=f"'{gate.metric}'",
+                allowed=f"{', '.join(metrics)} (for {self.task.value})",
+                do=did_you_mean(gate.metric, metrics) or "Choose a metric that this task has.",
+            )
+            for at, gate in enumerate(self.gates)
+            if gate.metric not in metrics
+        ]
+
+    def _trigger_problems(self) -> list[InitErrorDetails]:
+        again = [at for at, trigger in enumerate(self.triggers) if trigger.new_data][1:]
+        allowed, do = "one new_data trigger", "Keep the one with the smaller min_rows."
+        return [refusal(("triggers", at), None, found="a second new_data", allowed=allowed, do=do) for at in again]
+
+    @property
+    def columns(self) -> list[str]:
+        """What pull reads: key, event time, features and label, each once."""
+        return list(dict.fromkeys([self.source.key, self.source.event_time, *self.features.columns, self.label.column]))
+
+    @property
+    def schedule(self) -> list[str]:
+        """The cron lines."""
+        return [trigger.schedule for trigger in self.triggers if trigger.schedule]
+
+    @property
+    def new_data(self) -> NewData | None:
+        """The new_data trigger, if any."""
+        return next((trigger.new_data for trigger in self.triggers if trigger.new_data), None)

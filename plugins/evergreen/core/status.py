@@ -1,0 +1,140 @@
+"""The state of a model in one row: who answers, since when, what came last and why, what it waits for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from evergreen.core.records import Lease, Release, RequestState, TriggerRequest
+from evergreen.core.triggers import readable_time
+
+if TYPE_CHECKING:
+    from evergreen.core.ports import Ledger
+    from evergreen.core.spec import ModelSpec
+
+APPROVE = "approve"
+_VERSION = re.compile(r"version \d+")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ledger knows of a model. `released_for` is the request that the champion's release served."""
+
+    release: Release | None = None
+    released_for: TriggerRequest | None = None
+    last: TriggerRequest | None = None
+    last_served: TriggerRequest | None = None
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One row of `evergreen status`. `data_until` is the newest event time that the champion's run knew of."""
+
+    model: str
+    version: int | None
+    released_at: datetime | None
+    released_by: str | None
+    data_until: datetime | None
+    cause: str | None
+    requested_at: datetime | None
+    run_id: str | None
+    state: str | None
+    step: str | None
+    outcome: str
+    waiting_for: str
+
+    def as_dict(self, now: datetime) -> dict[str, Any]:
+        """For `--json`: times as ISO texts, and the champion's age in seconds."""
+        row = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(self).items()}
+        age = round((now - self.released_at).total_seconds()) if self.released_at else None
+        return {**row, "age_seconds": age}
+
+
+def facts_of(model: str, ledger: Ledger) -> Facts:
+    """Read a model's facts."""
+    champion = ledger.releases.champion(model)
+    release = ledger.releases.get(champion.release_id) if champion.release_id else None
+    return Facts(
+        release=release,
+        released_for=ledger.requests.get(release.request_id) if release else None,
+        last=next(iter(ledger.requests.latest(model)), None),
+        last_served=ledger.requests.last_served(model),
+        lease=ledger.leases.get(model),
+    )
+
+
+def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
+    """The row of one model."""
+    release, last = facts.release, facts.last
+    return ModelStatus(
+        model=spec.name,
+        version=release.version if release else None,
+        released_at=release.released_at if release else None,
+        released_by=release.released_by if release else None,
+        data_until=facts.released_for.as_of if facts.released_for else None,
+        cause=last.cause.value if last else None,
+        requested_at=last.requested_at if last else None,
+        run_id=last.run_id if last else None,
+        state=last.state.value if last else None,
+        step=(last.step or None) if last else None,
+        outcome=outcome(last) if last else "",
+        waiting_for=_running(last, facts.lease, now) or _next_trigger(spec, facts.last_served, now),
+    )
+
+
+def outcome(request: TriggerRequest) -> str:
+    """What became of a request, and why."""
+    match request.state:
+        case RequestState.OPEN:
+            return "not admitted yet"
+        case RequestState.CLAIMED:
+            return f"running {request.step}"
+        case RequestState.FAILED:
+            return f"failed at {request.step}: {request.reason}"
+        case RequestState.SKIPPED:
+            return f"skipped: {request.reason}"
+    return request.reason or "served"
+
+
+def _running(request: TriggerRequest | None, lease: Lease | None, now: datetime) -> str:
+    """What a request that has not ended waits for; an empty text where none is under way."""
+    if request is None or request.state not in (RequestState.OPEN, RequestState.CLAIMED):
+        return ""
+    if request.state is RequestState.OPEN:
+        holder = lease.holder if lease and lease.expires_at > now and lease.holder != request.id else None
+        return f"the lease, which {holder} holds" if holder else f"run {request.run_id} to start"
+    if request.step == APPROVE and (version := _VERSION.search(request.reason)):
+        return f"approval of {version[0]}"
+    if lease and lease.holder == request.id and lease.expires_at <= now:
+        return f"step {request.step}, silent since its lease ended at {readable_time(lease.expires_at)}"
+    return f"step {request.step}"
+
+
+def _next_trigger(spec: ModelSpec, last_served: TriggerRequest | None, now: datetime) -> str:
+    reasons = [f"{spec.new_data.min_rows:,} new rows"] if spec.new_data else []
+    if spec.schedule:
+        reasons.append(f"the schedule at {readable_time(min(_next(line, now) for line in spec.schedule))}")
+    if not reasons:
+        return f"a person: evergreen retrain {spec.name}"
+    ends = last_served.closed_at + spec.cooldown if last_served and last_served.closed_at else now
+    cooling = f"cooldown until {readable_time(ends)}, then " if ends > now else ""
+    return cooling + " or ".join(reasons)
+
+
+def _next(line: str, now: datetime) -> datetime:
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    time: datetime = croniter(line, now).get_next(datetime)
+    return time
+
+
+def readable_age(age: timedelta) -> str:
+    """'45 s', '12 min', '3 h' or '5 d'."""
+    seconds = max(0, int(age.total_seconds()))
+    for unit, size, below in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds // size < below:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86_400} d"
