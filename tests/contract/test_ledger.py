@@ -161,6 +161,7 @@ def test_the_newest_watermark_counts_every_state(ledger: Ledger) -> None:
     assert ledger.requests.newest_watermark(source="warehouse/rows/at") == newer
     assert ledger.requests.newest_watermark(source="s") == newest
     assert ledger.requests.newest_watermark() == newest
+    assert ledger.requests.newest_watermark(cause=Cause.SCHEDULE) is None
 
 
 # ---------------------------------------------------------------- leases

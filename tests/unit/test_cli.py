@@ -167,6 +167,7 @@ class Airflow:
 
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     states: list[str] = field(default_factory=lambda: ["queued", "success"])
+    stumbles: list[int] = field(default_factory=list)  # the statuses of its first answers to a new run
 
 
 @pytest.fixture
@@ -201,6 +202,9 @@ def _handler(played: Airflow) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             played.asked.append(("POST", self.path, body))
+            if self.path != "/auth/token" and played.stumbles:
+                self.send_error(played.stumbles.pop(0))
+                return
             self._answer({"access_token": "t"} if self.path == "/auth/token" else {"dag_run_id": "manual__1+0"})
 
         def do_GET(self) -> None:
@@ -232,6 +236,15 @@ def test_retrain_asks_airflow_for_a_run_and_prints_where_it_is(run: Any, airflow
     [asked] = [body for method, path, body in airflow.asked if path == "/api/v2/dags/delay/dagRuns"]
     assert asked["conf"]["reason"] == "repaired"
     assert asked["conf"]["requested_by"]
+
+
+@pytest.mark.parametrize("stumbles", [[500], [500, 409]])
+def test_retrain_where_airflow_stumbles_starts_one_run(run: Any, airflow: Airflow, stumbles: list[int]) -> None:
+    airflow.stumbles.extend(stumbles)
+    assert run("retrain", "delay").status == 0
+    asked = [body["dag_run_id"] for method, path, body in airflow.asked if path == "/api/v2/dags/delay/dagRuns"]
+    assert len(asked) == 2
+    assert len(set(asked)) == 1
 
 
 def test_retrain_as_json(run: Any, airflow: Airflow) -> None:

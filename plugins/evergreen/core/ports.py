@@ -220,8 +220,10 @@ class TriggerRequests(Protocol):
     def last_served(self, model: str) -> TriggerRequest | None:
         """The newest served request of a model."""
 
-    def newest_watermark(self, *, model: str | None = None, source: str | None = None) -> datetime | None:
-        """The newest watermark of any request of this model or source, whatever its state."""
+    def newest_watermark(
+        self, *, model: str | None = None, source: str | None = None, cause: Cause | None = None
+    ) -> datetime | None:
+        """The newest watermark of any request of this model, source or cause, whatever its state."""
 
 
 class Leases(Protocol):

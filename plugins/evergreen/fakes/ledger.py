@@ -126,10 +126,13 @@ class InMemoryTriggerRequests:
         """The newest served request of a model."""
         return next((r for r in self._newest(model) if r.state is RequestState.SERVED), None)
 
-    def newest_watermark(self, *, model: str | None = None, source: str | None = None) -> datetime | None:
-        """The newest watermark of any request of this model or source, whatever its state."""
+    def newest_watermark(
+        self, *, model: str | None = None, source: str | None = None, cause: Cause | None = None
+    ) -> datetime | None:
+        """The newest watermark of any request of this model, source or cause, whatever its state."""
         with self._lock:
             rows = [r for r in self._rows.values() if model in (None, r.model) and source in (None, r.source)]
+        rows = [r for r in rows if cause in (None, r.cause)]
         return max((r.watermark for r in rows if r.watermark), default=None)
 
     def _newest(self, model: str) -> list[TriggerRequest]:

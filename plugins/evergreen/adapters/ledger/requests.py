@@ -94,13 +94,14 @@ class SqlTriggerRequests:
         found = self._newest(1, t.c.model == model, t.c.state == RequestState.SERVED.value)
         return found[0] if found else None
 
-    def newest_watermark(self, *, model: str | None = None, source: str | None = None) -> datetime | None:
-        """The newest watermark of any request of this model or source, whatever its state."""
+    def newest_watermark(
+        self, *, model: str | None = None, source: str | None = None, cause: Cause | None = None
+    ) -> datetime | None:
+        """The newest watermark of any request of this model, source or cause, whatever its state."""
         query = select(func.max(t.c.watermark))
-        if model is not None:
-            query = query.where(t.c.model == model)
-        if source is not None:
-            query = query.where(t.c.source == source)
+        for column, wanted in ((t.c.model, model), (t.c.source, source), (t.c.cause, cause)):
+            if wanted is not None:
+                query = query.where(column == wanted)
         with self._database.read() as connection:
             newest: datetime | None = connection.scalar(query)
         return newest

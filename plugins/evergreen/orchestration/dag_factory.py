@@ -1,0 +1,64 @@
+"""One DAG for each valid model spec."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, get_parsing_context
+
+from evergreen.core.errors import SpecError
+from evergreen.orchestration.descriptions import describe
+from evergreen.orchestration.tasks import seven_tasks
+
+if TYPE_CHECKING:
+    from evergreen.core.catalog import Catalog
+    from evergreen.core.spec import ModelSpec
+
+ACTIVE_RUNS = 3  # of one model; the lease lets one at a time work, an approval may wait meanwhile
+
+
+def wanted() -> str | None:
+    """The one model whose task is about to run in this process; none while all DAGs are being read."""
+    return get_parsing_context().dag_id
+
+
+def build_dags(catalog: Catalog) -> list[DAG]:
+    """The DAG of each valid spec, or only that of the task that is about to run."""
+    only = wanted()
+    return [build_dag(spec) for name, spec in catalog.specs.items() if only in (None, name)]
+
+
+def refuse(catalog: Catalog) -> None:
+    """Raise one SpecError that names every bad spec, so that the UI shows it as an import error."""
+    from evergreen.core.catalog import render
+
+    if catalog.problems:
+        raise SpecError(render(catalog.problems))
+
+
+def build_dag(spec: ModelSpec) -> DAG:
+    """The DAG of one model: its seven tasks, started as `triggers` says, by the API and by hand."""
+    with DAG(
+        dag_id=spec.name,
+        description=f"Keeps {spec.name} fresh ({spec.task})",
+        doc_md=describe(spec),
+        schedule=schedule_of(spec),
+        catchup=False,
+        max_active_runs=ACTIVE_RUNS,
+        is_paused_upon_creation=False,
+        default_args={"owner": spec.owner},
+        tags=["evergreen", str(spec.task), f"source:{spec.source.connection}", f"pool:{spec.serving.pool}"],
+    ) as dag:
+        seven_tasks(spec)
+    return dag
+
+
+def schedule_of(spec: ModelSpec) -> Any:
+    """Cron lines (UTC), the source's asset, both or none."""
+    lines = MultipleCronTriggerTimetable(*spec.schedule, timezone="UTC") if spec.schedule else None
+    if spec.new_data is None:
+        return lines
+    from evergreen.orchestration.watchers import asset_of
+
+    asset = asset_of(spec.source)
+    return AssetOrTimeSchedule(timetable=lines, assets=[asset]) if lines else [asset]

@@ -1,0 +1,68 @@
+"""Tells people, on the run itself, why it ended; and asks Airflow what a task is not told: who started the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from evergreen import wiring
+from evergreen.core.errors import EvergreenError
+from evergreen.core.records import Cause
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from evergreen.adapters.airflow_api import AirflowApi
+
+Answer = TypeVar("Answer")
+log = logging.getLogger(__name__)
+
+
+def tell(context: Context, reason: str) -> None:
+    """Put the reason on the run: as the task's XCom `reason`, and as the run's note beside what people wrote."""
+    log.info("Reason: %s", reason)
+    context["ti"].xcom_push(key="reason", value=reason)
+    run = context["dag_run"]
+
+    def write(api: AirflowApi) -> None:
+        before = api.run(run.dag_id, run.run_id).get("note") or ""
+        if reason not in before:
+            api.note(run.dag_id, run.run_id, f"{reason}\n\n{before}".strip())
+
+    _ask_airflow(write)
+
+
+def cause_of(context: Context) -> tuple[Cause, dict[str, Any]]:
+    """What asked for this run, and what is known about it (kept in the trigger request)."""
+    run = context["dag_run"]
+    kind = str(getattr(run.run_type, "value", run.run_type))
+    if kind == "scheduled":
+        return Cause.SCHEDULE, {"logical_date": str(run.logical_date)}
+    if kind == "asset_triggered":
+        return Cause.NEW_DATA, _newest_event(run.consumed_asset_events)
+    conf = dict(run.conf or {})
+    detail = {"user": run.triggering_user_name, **conf}
+    if kind == "backfill" or conf.get("requested_by"):
+        return Cause.PERSON, detail
+    started = _ask_airflow(lambda api: api.run(run.dag_id, run.run_id)) or {}
+    detail["triggered_by"] = started.get("triggered_by")
+    return (Cause.PERSON if detail["triggered_by"] in ("ui", "cli") else Cause.API), detail
+
+
+def _newest_event(events: list[Any]) -> dict[str, Any]:
+    """The payload of the newest of the events that a run takes together."""
+    newest = max(events, key=lambda event: event.timestamp, default=None)
+    extra = dict(newest.extra or {}) if newest else {}
+    payload = extra.get("payload")
+    return {**(payload if isinstance(payload, dict) else extra), "events": len(events)}
+
+
+def _ask_airflow(ask: Callable[[AirflowApi], Answer]) -> Answer | None:
+    """What it answers, none where it cannot be asked: a run is never lost over its note."""
+    try:
+        api = wiring.airflow_api()
+        return ask(api) if api else None
+    except EvergreenError as error:
+        log.warning("Airflow's REST API could not be asked: %s", error)
+        return None

@@ -1,0 +1,143 @@
+"""One task of one run: what it works on, and the wrapper that all steps share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+
+from evergreen import wiring
+from evergreen.core.errors import EvergreenError, LeaseBusy, RunEnds
+from evergreen.core.records import RequestState, TriggerRequest
+from evergreen.orchestration.connections import airflow_connection_url
+from evergreen.orchestration.run_notes import tell
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from evergreen.core.ports import Ledger, Source
+    from evergreen.core.spec import ModelSpec
+
+LEASE_TTL = timedelta(minutes=30)
+LEASE_RETRY = timedelta(seconds=15)
+UNDER_LEASE = frozenset({"pull", "validate", "train", "judge"})  # admit takes it
+CLOSED = frozenset({RequestState.SERVED, RequestState.SKIPPED})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task at work: its model, its ports, and what the tasks before it handed on."""
+
+    spec: ModelSpec
+    context: Context
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> TaskRun:
+        """The task that runs in this process."""
+        return cls(spec, get_current_context())
+
+    @cached_property
+    def settings(self) -> wiring.Settings:
+        """From the environment."""
+        return wiring.Settings.load()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The control ledger."""
+        return wiring.ledger(self.settings)
+
+    @cached_property
+    def source(self) -> Source:
+        """The model's source."""
+        return wiring.source(self.spec, wiring.connection_url(self.spec.source.connection, airflow_connection_url))
+
+    @property
+    def run_id(self) -> str:
+        """Airflow's id of the run."""
+        return self.context["dag_run"].run_id
+
+    @property
+    def now(self) -> datetime:
+        """The clock."""
+        return datetime.now(UTC)
+
+    @property
+    def last_try(self) -> bool:
+        """Whether Airflow gives up after this one."""
+        task = self.context["ti"]
+        return task.try_number > task.max_tries
+
+    @property
+    def request(self) -> TriggerRequest | None:
+        """The run's trigger request as the ledger has it now, none before admit has opened it."""
+        return self.ledger.requests.for_run(self.spec.name, self.run_id)
+
+    def handed_on(self, task_id: str) -> Any:
+        """What an earlier task of this run returned."""
+        value = self.context["ti"].xcom_pull(task_ids=task_id)
+        if value is None:
+            raise EvergreenError(
+                f"Task '{task_id}' handed nothing on. Clear it, with all that follow it, and run again."
+            )
+        return value
+
+    def close(self, step: str, state: RequestState, reason: str) -> None:
+        """End the request, give the lease back, and say why on the run. A request that has ended stays as it is."""
+        request = self.request
+        if request is not None:
+            if request.state not in CLOSED:
+                self.ledger.requests.mark(request.id, now=self.now, state=state, step=step, reason=reason)
+            self.ledger.leases.release(self.spec.name, request.id)
+        tell(self.context, reason)
+
+    def wait(self, step: str, reason: str) -> None:
+        """Say in the ledger, where `evergreen status` reads it, what the request waits for."""
+        log.info("%s", reason)
+        if request := self.request:
+            self.ledger.requests.mark(request.id, now=self.now, step=step, reason=reason)
+
+
+@contextmanager
+def run_step(run: TaskRun, step: str) -> Iterator[None]:
+    """Around every step: the request says which step runs, the lease is kept, and each end is told to people.
+
+    RunEnds skips the run, LeaseBusy waits without holding a slot, an error that no retry helps fails at once, any
+    other fails the request with its last try.
+    """
+    try:
+        _begin(run, step)
+        yield
+    except RunEnds as end:
+        run.close(step, RequestState.SERVED if end.served else RequestState.SKIPPED, end.reason)
+        raise AirflowSkipException(end.reason) from end
+    except LeaseBusy as busy:
+        run.wait(step, f"waiting: {busy}")
+        raise AirflowRescheduleException(run.now + LEASE_RETRY) from busy
+    except EvergreenError as error:
+        if error.retryable and not run.last_try:
+            raise
+        run.close(step, RequestState.FAILED, str(error))
+        raise AirflowFailException(str(error)) from error
+    except Exception as error:
+        if run.last_try:
+            run.close(step, RequestState.FAILED, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _begin(run: TaskRun, step: str) -> None:
+    """Claim again what failed before; leave alone what has ended: a task that is run again changes nothing."""
+    request = run.request
+    if request is None or request.state in CLOSED or step == "admit":
+        return
+    if step in UNDER_LEASE:
+        run.ledger.leases.acquire(run.spec.name, request.id, LEASE_TTL, run.now)
+    run.ledger.requests.mark(request.id, now=run.now, state=RequestState.CLAIMED, step=step, reason="")

@@ -1,0 +1,101 @@
+"""New data starts a run: one watcher for each source, shared by all models that read it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import Asset, AssetWatcher
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from evergreen import wiring
+from evergreen.core.ports import Ledger, Source
+from evergreen.core.records import Cause
+from evergreen.core.spec import Source as SourceSpec
+from evergreen.orchestration.connections import airflow_connection_url_async
+
+DEFAULT_SECONDS = 5.0
+
+
+def asset_of(source: SourceSpec) -> Asset:
+    """The source as an Airflow asset that has an event whenever its watermark has moved on."""
+    trigger = SourceWatcher(**source.model_dump(exclude_none=True))
+    return Asset(
+        name=asset_name(source), watchers=[AssetWatcher(name=f"{asset_name(source)} watermark", trigger=trigger)]
+    )
+
+
+def asset_name(source: SourceSpec) -> str:
+    """Readable, and the same for the same source; a query is named by its hash."""
+    if source.table:
+        return source.id
+    return f"{source.connection}/query-{hashlib.sha256(source.id.encode()).hexdigest()[:12]}/{source.event_time}"
+
+
+class SourceWatcher(BaseEventTrigger):
+    """Polls a source's watermark every EVERGREEN_WATCH_SECONDS and fires when it is newer than any known one.
+
+    Known is the newest watermark of any new_data request in the ledger, so that a restart neither repeats nor loses
+    an event, and what this watcher has sent since. A source that does not answer is asked again at the next poll.
+    """
+
+    def __init__(
+        self, connection: str, event_time: str, key: str, table: str | None = None, query: str | None = None
+    ) -> None:
+        super().__init__()
+        self._described = SourceSpec(connection=connection, event_time=event_time, key=key, table=table, query=query)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments: what makes two watchers the same."""
+        return f"{__name__}.SourceWatcher", self._described.model_dump(exclude_none=True)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """An event for each new watermark, for ever."""
+        sent: datetime | None = None
+        complaint = ""
+        while True:
+            try:
+                watermark = await self._unknown_watermark(sent)
+                complaint = ""
+            except Exception as error:
+                watermark = None
+                if str(error) != complaint:  # once, not at every poll
+                    complaint = str(error)
+                    logging.getLogger(__name__).warning("Watching %s: %s", self._described.id, error)
+            if watermark is not None:
+                sent = watermark
+                yield TriggerEvent({"source": self._described.id, "watermark": watermark.isoformat()})
+            await asyncio.sleep(float(os.environ.get("EVERGREEN_WATCH_SECONDS", DEFAULT_SECONDS)))
+
+    async def _unknown_watermark(self, sent: datetime | None) -> datetime | None:
+        url = await self._url()
+        return await asyncio.to_thread(newer_watermark, self._described, url, sent)
+
+    async def _url(self) -> str:
+        name = self._described.connection
+        if f"EVERGREEN_CONN_{name.upper()}" in os.environ:
+            return wiring.connection_url(name)
+        found = await airflow_connection_url_async(name)
+        return wiring.connection_url(name, lambda _: found)
+
+
+def newer_watermark(described: SourceSpec, url: str, sent: datetime | None) -> datetime | None:
+    """The source's watermark where it is newer than every known one. Blocking: it reads source and ledger."""
+    source, ledger = wiring.source_of(described, url), wiring.ledger(wiring.Settings.load())
+    return unknown(source, ledger, described.id, sent)
+
+
+def unknown(source: Source, ledger: Ledger, source_id: str, sent: datetime | None) -> datetime | None:
+    """The rule: newer than the newest in the ledger, and than what was sent last.
+
+    Only requests that new data caused count: one model's cron run must not hide the data from the source's others.
+    """
+    watermark = source.watermark()
+    asked = ledger.requests.newest_watermark(source=source_id, cause=Cause.NEW_DATA)
+    known = [time for time in (asked, sent) if time is not None]
+    return watermark if watermark is not None and all(watermark > time for time in known) else None

@@ -1,0 +1,154 @@
+"""The wrapper around every step: what each kind of ending does to the request, the lease and the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+
+from evergreen.core.errors import RunEnds, SourceUnavailable, ValidationStopped
+from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.orchestration.closing import close_failed_run
+from evergreen.orchestration.run_notes import cause_of
+from evergreen.orchestration.task_run import LEASE_TTL, TaskRun, run_step
+from records import make_request_args, make_spec
+
+
+@dataclass
+class Task:
+    """What a step sees of Airflow's task instance."""
+
+    try_number: int = 1
+    max_tries: int = 2
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+@pytest.fixture
+def run() -> TaskRun:
+    """A run whose request is claimed and whose lease is held, as admit leaves them."""
+    made = TaskRun(make_spec(), {"ti": Task(), "dag_run": SimpleNamespace(run_id="run-1", dag_id="m")})  # type: ignore[typeddict-item,arg-type]
+    made.__dict__["ledger"] = in_memory_ledger()
+    request = made.ledger.requests.open(**make_request_args())
+    made.ledger.requests.mark(request.id, now=made.now, state=RequestState.CLAIMED, step="admit")
+    made.ledger.leases.acquire("m", request.id, LEASE_TTL, made.now)
+    return made
+
+
+def request_of(run: TaskRun) -> TriggerRequest:
+    assert run.request is not None
+    return run.request
+
+
+def holder(run: TaskRun) -> str | None:
+    lease = run.ledger.leases.get("m")
+    return lease.holder if lease else None
+
+
+def test_the_request_says_which_step_runs_and_the_lease_is_renewed(run: TaskRun) -> None:
+    before = run.ledger.leases.get("m")
+    with run_step(run, "pull"):
+        assert (request_of(run).state, request_of(run).step) == (RequestState.CLAIMED, "pull")
+    after = run.ledger.leases.get("m")
+    assert before is not None
+    assert after is not None
+    assert after.expires_at > before.expires_at
+
+
+@pytest.mark.parametrize(("served", "state"), [(True, RequestState.SERVED), (False, RequestState.SKIPPED)])
+def test_a_run_that_ends_is_skipped_with_its_reason(run: TaskRun, served: bool, state: RequestState) -> None:
+    with pytest.raises(AirflowSkipException, match="nothing new"), run_step(run, "train"):
+        raise RunEnds("nothing new", served=served)
+    assert (request_of(run).state, request_of(run).reason, holder(run)) == (state, "nothing new", None)
+    assert run.context["ti"].pushed == {"reason": "nothing new"}  # type: ignore[attr-defined]
+
+
+def test_an_error_that_no_retry_helps_fails_at_once(run: TaskRun) -> None:
+    with pytest.raises(AirflowFailException, match="5 % bad"), run_step(run, "validate"):
+        raise ValidationStopped("5 % bad")
+    assert (request_of(run).state, request_of(run).reason, holder(run)) == (RequestState.FAILED, "5 % bad", None)
+
+
+@pytest.mark.parametrize("error", [SourceUnavailable("s", found="f", allowed="a", do="d"), ConnectionError("gone")])
+def test_an_error_that_may_pass_is_left_to_airflow_until_its_last_try(run: TaskRun, error: Exception) -> None:
+    with pytest.raises(type(error)), run_step(run, "pull"):
+        raise error
+    assert request_of(run).state is RequestState.CLAIMED
+    assert holder(run) == request_of(run).id
+    run.context["ti"].try_number = 3
+    with pytest.raises((type(error), AirflowFailException)), run_step(run, "pull"):
+        raise error
+    assert (request_of(run).state, holder(run)) == (RequestState.FAILED, None)
+
+
+def test_a_failed_task_that_is_run_again_claims_its_request_again(run: TaskRun) -> None:
+    run.close("pull", RequestState.FAILED, "no answer")
+    with run_step(run, "pull"):
+        pass
+    assert (request_of(run).state, request_of(run).reason) == (RequestState.CLAIMED, "")
+    assert holder(run) == request_of(run).id
+
+
+@pytest.mark.parametrize("state", [RequestState.SERVED, RequestState.SKIPPED])
+def test_a_finished_task_that_is_run_again_changes_nothing_and_takes_no_lease(
+    run: TaskRun, state: RequestState
+) -> None:
+    run.close("roll_out", state, "released version 1")
+    before = request_of(run)
+    with run_step(run, "pull"):
+        pass
+    with pytest.raises(AirflowSkipException), run_step(run, "train"):
+        raise RunEnds("something else", served=False)
+    assert (request_of(run), holder(run)) == (before, None)
+
+
+def test_a_lease_in_other_hands_is_waited_for_without_a_slot(run: TaskRun) -> None:
+    run.ledger.leases.release("m", request_of(run).id)
+    run.ledger.leases.acquire("m", "another", timedelta(minutes=5), run.now)
+    with pytest.raises(AirflowRescheduleException), run_step(run, "pull"):
+        pytest.fail("the step must not run")
+    assert "waiting" in request_of(run).reason
+    assert holder(run) == "another"
+
+
+def test_a_run_that_was_ended_from_outside_closes_its_request(run: TaskRun) -> None:
+    close_failed_run(run.ledger, "m", "run-1")
+    assert (request_of(run).state, holder(run)) == (RequestState.FAILED, None)
+    assert "'admit' was at work" in request_of(run).reason
+    before = request_of(run)
+    close_failed_run(run.ledger, "m", "run-1")
+    close_failed_run(run.ledger, "m", "no-such-run")
+    assert request_of(run) == before
+
+
+def started(kind: str, conf: dict[str, Any] | None = None, events: list[Any] | None = None) -> Any:
+    run = SimpleNamespace(
+        run_id="r", dag_id="m", run_type=kind, conf=conf, logical_date=None,
+        triggering_user_name="admin", consumed_asset_events=events or [],
+    )  # fmt: skip
+    return {"dag_run": run}
+
+
+def event(minute: int, watermark: str) -> Any:
+    at = datetime(2025, 1, 1, 0, minute, tzinfo=UTC)
+    return SimpleNamespace(timestamp=at, extra={"from_trigger": True, "payload": {"watermark": watermark}})
+
+
+def test_what_started_the_run_is_its_cause() -> None:
+    assert cause_of(started("scheduled"))[0] is Cause.SCHEDULE
+    assert cause_of(started("manual", {"requested_by": "ann"})) == (
+        Cause.PERSON,
+        {"user": "admin", "requested_by": "ann"},
+    )
+    assert cause_of(started("manual", {}))[0] is Cause.API  # where Airflow cannot be asked: the cooldown holds
+    assert cause_of(started("asset_triggered", events=[event(2, "new"), event(1, "old")])) == (
+        Cause.NEW_DATA,
+        {"watermark": "new", "events": 2},
+    )
