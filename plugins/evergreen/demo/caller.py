@@ -1,0 +1,58 @@
+"""A caller of the model that never stops asking while the demo changes versions under it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import httpx
+
+PAUSE = 0.1  # seconds between two requests
+
+
+class Caller:
+    """Asks `POST /models/<name>/predict` in a thread; counts answers by version, and failures.
+
+    Requests before the first answer do not count: nothing was released yet.
+    """
+
+    def __init__(self, url: str, record: dict[str, Any]) -> None:
+        self.url, self.record = url, record
+        self.answers: dict[int, int] = {}
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Caller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def wait_for(self, version: int, seconds: float) -> bool:
+        """Whether this version, or a later one, answers within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if any(answered >= version for answered in self.answers):
+                return True
+            time.sleep(PAUSE / 2)
+        return False
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=5) as client:
+            while not self._stop.wait(PAUSE):
+                self._ask(client)
+
+    def _ask(self, client: httpx.Client) -> None:
+        try:
+            answer = client.post(self.url, json={"records": [self.record]})
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            if self.answers:
+                self.failures.append(str(error))
+            return
+        version = int(answer.json()["version"])
+        self.answers[version] = self.answers.get(version, 0) + 1

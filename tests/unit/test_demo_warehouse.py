@@ -1,0 +1,37 @@
+"""The demo's data: what the flights are, and how batches land."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evergreen.demo.flights import COLUMNS, flights
+from evergreen.demo.warehouse import BAD_HOUR, Warehouse, corrupted, months
+
+
+def test_flights_hold_a_label_and_nothing_known_only_after_departure() -> None:
+    frame = flights()
+    assert frame.height == 336_776
+    assert frame.columns == COLUMNS
+    assert frame["flight_id"].n_unique() == frame.height
+    assert frame["late"].null_count() == 9_430
+    assert not {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"} & set(frame.columns)
+
+
+def test_a_batch_lands_once_and_a_repaired_one_replaces_it(tmp_path: Path) -> None:
+    warehouse, february = Warehouse(tmp_path / "warehouse.db"), months(2, 2)
+    assert warehouse.newest() is None
+    warehouse.load(corrupted(february))
+    bad = "SELECT count(*) FROM flights WHERE hour = ?"
+    assert _ask(warehouse, bad, BAD_HOUR) == round(february.height / 20)
+    warehouse.load(february)
+    assert _ask(warehouse, bad, BAD_HOUR) == 0
+    assert _ask(warehouse, "SELECT count(*) FROM flights WHERE 1 = ?", 1) == february.height
+    assert warehouse.newest() == datetime(2013, 2, 28, 23, tzinfo=UTC)
+
+
+def _ask(warehouse: Warehouse, query: str, argument: int) -> int:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(warehouse.path)) as connection:
+        (count,) = connection.execute(query, (argument,)).fetchone()
+    return int(count)
