@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
 
     from evergreen.core.spec import ModelSpec
+
+log = logging.getLogger(__name__)
 
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=15)}
 
@@ -55,6 +58,14 @@ def _pull(spec: ModelSpec) -> XComArg:
         with run_step(run, "pull"):
             snapshots = wiring.snapshots(run.settings)
             snapshot = pull(spec, run.ledger, run.source, snapshots, request_id=run.handed_on("admit"))
+            log.info(
+                "%s rows in %s daily parts, %s without a label left out, %s to %s",
+                f"{snapshot.rows:,}",
+                len(snapshot.parts),
+                f"{snapshot.unlabelled:,}",
+                snapshot.start,
+                snapshot.as_of,
+            )
         return snapshot.id
 
     return run_pull()
@@ -76,6 +87,7 @@ def _validate(spec: ModelSpec) -> XComArg:
                 request_id=run.handed_on("admit"),
                 snapshot_id=run.handed_on("pull"),
             )
+            log.info("%s rows passed suite %s, %s set aside", f"{clean.rows:,}", suite.name, f"{clean.quarantined:,}")
         return clean.id
 
     return run_validate()
@@ -98,6 +110,7 @@ def _train(spec: ModelSpec) -> XComArg:
                 provenance=provenance(run.settings.root, spec.name),
                 now=run.now,
             )
+            log.info("Version %s: %s", candidate.version, candidate.metrics)
         return candidate.version
 
     return run_train()
@@ -120,6 +133,7 @@ def _judge(spec: ModelSpec) -> XComArg:
                 version=run.handed_on("train"),
             )
             assert candidate.verdict is not None, "judge returns a verdict"
+            log.info("Judged on %s rows: %s", f"{candidate.verdict.rows:,}", candidate.verdict.reason)
             return _passed(run, request_id, candidate.verdict)
 
     return run_judge()
@@ -144,7 +158,7 @@ def _approve(spec: ModelSpec) -> Any:
     def pass_on() -> str:
         run = TaskRun.of(spec)
         with run_step(run, "approve"):
-            print(f"approval.mode of {spec.name} is auto: version {run.handed_on('train')} passed, nobody is asked.")
+            log.info("approval.mode is auto: version %s passed its gates, nobody is asked", run.handed_on("train"))
         return "auto"
 
     return pass_on()
