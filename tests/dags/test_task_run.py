@@ -12,10 +12,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from evergreen.core.errors import RunEnds, SourceUnavailable, ValidationStopped
 from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.orchestration.closing import close_failed_run
 from evergreen.orchestration.run_notes import cause_of
-from evergreen.orchestration.task_run import LEASE_TTL, TaskRun, run_step
+from evergreen.orchestration.task_run import TaskRun, run_step
 from records import make_request_args, make_spec
 
 

@@ -11,9 +11,10 @@ import pytest
 from evergreen.core.errors import LeaseBusy, RunEnds, SourceUnavailable
 from evergreen.core.ports import Ledger
 from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.source import FakeSource
-from evergreen.steps.admit import LEASE_TTL, admit
+from evergreen.steps.admit import admit
 from records import AS_OF, NOW, WATERMARK, make_request_args, make_spec
 
 HOUR = timedelta(hours=1)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from evergreen.core.records import Cause, RequestState, TriggerRequest
-from evergreen.core.triggers import Facts, Go, Skip, decide, dedupe_key, readable_duration, readable_time
+from evergreen.core.spec_fields import format_duration
+from evergreen.core.triggers import Facts, Go, Skip, decide, dedupe_key, readable_time
 from records import AS_OF, NOW, WATERMARK, make_request_args, make_spec
 
 DAY = timedelta(days=1)
@@ -121,7 +122,7 @@ def test_new_data_is_the_same_by_its_watermark_and_others_by_their_run() -> None
     ],
 )
 def test_durations_read_as_a_spec_writes_them(length: timedelta, text: str) -> None:
-    assert readable_duration(length) == text
+    assert format_duration(length) == text
 
 
 def test_times_read_in_utc() -> None:

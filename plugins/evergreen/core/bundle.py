@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from evergreen.core.errors import BundleRefused
@@ -50,10 +51,30 @@ def file_names(bundle: str, manifest: bytes) -> dict[str, str]:
     return files
 
 
+def gather(bundle: str, read: Callable[[str], bytes]) -> dict[str, bytes]:
+    """All files of a bundle, verified. Raises BundleRefused, or what `read` raises for a file that is not there."""
+    files = {MANIFEST: read(MANIFEST)}
+    for name in file_names(bundle, files[MANIFEST]):
+        _check_name(bundle, name)
+        files[name] = read(name)
+    verify(bundle, files)
+    return files
+
+
 def verify(bundle: str, files: Mapping[str, bytes]) -> None:
     """Raise BundleRefused unless every file is, byte for byte, what the bundle's id vouches for."""
     for name, digest in file_names(bundle, files[MANIFEST]).items():
         _agree(bundle, name, digest, files[name])
+
+
+def _check_name(bundle: str, name: str) -> None:
+    if Path(name).name != name or name.startswith("."):
+        raise BundleRefused(
+            f"bundle {bundle[:12]}, {MANIFEST}",
+            found=f"the file name {name!r}",
+            allowed="plain file names",
+            do="Retrain; this bundle was not written by Evergreen.",
+        )
 
 
 def _agree(bundle: str, name: str, digest: str, data: bytes) -> None:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 NO_ROWS = "the source holds no rows"
+LEASE_TTL = timedelta(minutes=30)  # renewed by each step from admit to judge
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,6 @@ def readable_time(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def readable_duration(length: timedelta) -> str:
-    """As a spec writes it: '90d', '6h', '10m' or '0s'."""
-    seconds = int(length.total_seconds())
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
 def _coalesced(request: TriggerRequest, requests: Sequence[TriggerRequest]) -> str | None:
     """New data that a request with newer data takes along; of two with the same data the first one stays.
 
@@ -103,7 +96,7 @@ def _cooling_down(spec: ModelSpec, request: TriggerRequest, facts: Facts) -> str
     ends = last.closed_at + spec.cooldown
     if facts.now >= ends:
         return None
-    return f"cooldown: {readable_duration(spec.cooldown)} since the last retrain ends at {readable_time(ends)}"
+    return f"cooldown: {format_duration(spec.cooldown)} since the last retrain ends at {readable_time(ends)}"
 
 
 def _too_few(spec: ModelSpec, request: TriggerRequest, facts: Facts) -> str | None:

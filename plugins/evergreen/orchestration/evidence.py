@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen.core.triggers import readable_duration
+from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
@@ -30,7 +30,7 @@ def body(spec: ModelSpec, candidate: Candidate, ledger: Ledger, mlflow_url: str)
         "|---|---|---|---|",
         *(_gate(gate) for gate in gates),
         "",
-        f"Owner: {spec.owner}. Without an answer within {readable_duration(spec.approval.timeout)} the champion stays.",
+        f"Owner: {spec.owner}. Without an answer within {format_duration(spec.approval.timeout)} the champion stays.",
     ]
     if mlflow_url.startswith("http"):
         page = f"{mlflow_url}/#/models/{spec.name}/versions/{candidate.version}"

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from evergreen import wiring
 from evergreen.core.errors import EvergreenError, LeaseBusy, RunEnds
 from evergreen.core.records import RequestState, TriggerRequest
+from evergreen.core.triggers import LEASE_TTL
 from evergreen.orchestration.connections import airflow_connection_url
 from evergreen.orchestration.run_notes import tell
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Source
     from evergreen.core.spec import ModelSpec
 
-LEASE_TTL = timedelta(minutes=30)
 LEASE_RETRY = timedelta(seconds=15)
 UNDER_LEASE = frozenset({"pull", "validate", "train", "judge"})  # admit takes it
 CLOSED = frozenset({RequestState.SERVED, RequestState.SKIPPED})

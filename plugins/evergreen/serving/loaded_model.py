@@ -56,9 +56,7 @@ def load(folder: Path, name: str, release: Released) -> LoadedModel:
 def read_files(folder: Path, bundle: str) -> dict[str, bytes]:
     """All files of a local bundle, verified. Raises BundleRefused."""
     try:
-        files = {bundles.MANIFEST: (folder / bundles.MANIFEST).read_bytes()}
-        for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
-            files[name] = (folder / name).read_bytes()
+        return bundles.gather(bundle, lambda name: (folder / name).read_bytes())
     except FileNotFoundError as error:
         raise BundleRefused(
             f"bundle {bundle[:12]}",
@@ -66,8 +64,6 @@ def read_files(folder: Path, bundle: str) -> dict[str, bytes]:
             allowed="all files that its manifest names",
             do="It is fetched again from the store.",
         ) from error
-    bundles.verify(bundle, files)
-    return files
 
 
 def _check_manifest(manifest: bytes, name: str, release: Released) -> None:

@@ -24,11 +24,7 @@ class LocalBundles:
         """Have the bundle here, verified. Raises BundleRefused, or KeyError for a file the store has not."""
         if self.is_intact(bundle):
             return
-        files = {bundles.MANIFEST: store.get(bundles.key(bundle, bundles.MANIFEST))}
-        for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
-            _check_name(bundle, name)
-            files[name] = store.get(bundles.key(bundle, name))
-        bundles.verify(bundle, files)
+        files = bundles.gather(bundle, lambda name: store.get(bundles.key(bundle, name)))
         folder = self._folder / bundle
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -39,10 +35,7 @@ class LocalBundles:
         """Whether every file of the bundle is here and as its hashes say."""
         folder = self._folder / bundle
         try:
-            files = {bundles.MANIFEST: (folder / bundles.MANIFEST).read_bytes()}
-            for name in bundles.file_names(bundle, files[bundles.MANIFEST]):
-                files[name] = (folder / name).read_bytes()
-            bundles.verify(bundle, files)
+            bundles.gather(bundle, lambda name: (folder / name).read_bytes())
         except (FileNotFoundError, BundleRefused):
             return False
         return True
@@ -55,13 +48,3 @@ class LocalBundles:
             if folder.name not in needed:
                 _log.info("bundle %s is no longer needed here: removed", folder.name[:12])
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_name(bundle: str, name: str) -> None:
-    if Path(name).name != name or name.startswith("."):
-        raise BundleRefused(
-            f"bundle {bundle[:12]}, {bundles.MANIFEST}",
-            found=f"the file name {name!r}",
-            allowed="plain file names",
-            do="Retrain; this bundle was not written by Evergreen.",
-        )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from evergreen.core.errors import RunEnds
 from evergreen.core.records import Cause, RequestState, TriggerRequest
-from evergreen.core.triggers import Facts, Skip, covered_by, decide, dedupe_key
+from evergreen.core.triggers import LEASE_TTL, Facts, Skip, covered_by, decide, dedupe_key
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Source
     from evergreen.core.spec import ModelSpec
 
 STEP = "admit"
-LEASE_TTL = timedelta(minutes=30)
 _LOOK_BACK = 100  # how many earlier requests may cover this one
 
 

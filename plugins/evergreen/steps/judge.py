@@ -45,7 +45,7 @@ def judge(
     own = candidate.request_id == request_id
     if candidate.state in _FINAL or (own and candidate.state is CandidateState.PASSED):
         return candidate
-    files = _bundle_files(store, candidate.bundle)
+    files = bundle.gather(candidate.bundle, lambda name: _get(store, candidate.bundle, name))
     generation = ledger.releases.champion(spec.name).generation
     snapshot = ledger.models.snapshot(spec.name, candidate.snapshot_id)
     bounds = window(spec, ledger.requests.get(request_id).as_of or snapshot.as_of)
@@ -61,15 +61,6 @@ def judge(
     if state is not CandidateState.PASSED:  # nothing comes after
         registry.end_run(run)
     return ledger.models.judge(spec.name, version, verdict=verdict, state=state, generation_seen=generation)
-
-
-def _bundle_files(store: Store, sealed: str) -> dict[str, bytes]:
-    """All files of a bundle, verified. Raises BundleRefused."""
-    files = {bundle.MANIFEST: _get(store, sealed, bundle.MANIFEST)}
-    for name in bundle.file_names(sealed, files[bundle.MANIFEST]):
-        files[name] = _get(store, sealed, name)
-    bundle.verify(sealed, files)
-    return files
 
 
 def _get(store: Store, sealed: str, name: str) -> bytes:
