@@ -12,7 +12,7 @@ demo: .venv/installed  ## the main job on this machine, from first models to a r
 	@$(BIN)/evergreen demo $(ARGS)
 
 test: .venv/installed-dev check  ## every test that needs no Docker, Postgres or browser
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev  ## lint, types, import rule, model specs
 	$(BIN)/ruff check

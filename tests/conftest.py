@@ -1,8 +1,10 @@
 """What every test gets: no telemetry, and no settings of the machine it runs on."""
 
 import os
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.update(
     GX_ANALYTICS_ENABLED="false",
@@ -22,10 +24,18 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 REAL = "tests/e2e/"  # real processes, which wait more than they work: they run beside the others, one stack at a time
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class OneStackAtATime(LoadScopeScheduling):
+    """One worker for all real processes, and one for the tests of any other file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return REAL if nodeid.startswith(REAL) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtATime:
+    """Not xdist's own `loadgroup`, which this pytest leaves without effect."""
+    return OneStackAtATime(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker for all real processes, the first; and one for the tests of any other file."""
+    """The real processes begin."""
     items.sort(key=lambda item: not item.nodeid.startswith(REAL))
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(REAL if file.startswith(REAL) else file))
