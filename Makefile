@@ -8,11 +8,11 @@ export UV_COMPILE_BYTECODE := 1
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
-demo: .venv/installed  ## the main job on this machine: a first model, a retrain, a stopped batch (ARGS=... for the demo)
+demo: .venv/installed  ## the main job on this machine, from first models to a rollback (ARGS=--ask: you are on call)
 	@$(BIN)/evergreen demo $(ARGS)
 
 test: .venv/installed-dev check  ## every test that needs no Docker, Postgres or browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev  ## lint, types, import rule, model specs
 	$(BIN)/ruff check

@@ -1,8 +1,10 @@
 """What every test gets: no telemetry, and no settings of the machine it runs on."""
 
 import os
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.update(
     GX_ANALYTICS_ENABLED="false",
@@ -17,3 +19,23 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees the settings that it makes, not those of the shell."""
     for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "MLFLOW_TRACKING"))]:
         monkeypatch.delenv(name)
+
+
+REAL = "tests/e2e/"  # real processes, which wait more than they work: they run beside the others, one stack at a time
+
+
+class OneStackAtATime(LoadScopeScheduling):
+    """One worker for all real processes, and one for the tests of any other file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return REAL if nodeid.startswith(REAL) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtATime:
+    """Not xdist's own `loadgroup`, which this pytest leaves without effect."""
+    return OneStackAtATime(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The real processes begin."""
+    items.sort(key=lambda item: not item.nodeid.startswith(REAL))

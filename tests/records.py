@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from evergreen.core.records import Candidate, CandidateState, Cause, GateResult, Part, Snapshot, Verdict
+from evergreen.core.records import Candidate, CandidateState, Cause, GateResult, GateState, Part, Snapshot, Verdict
 from evergreen.core.spec import ModelSpec
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -68,7 +68,8 @@ def make_snapshot(model: str = "m", id: str = "snap-1", **changes: Any) -> Snaps
 
 def make_verdict(*, passed: bool = True, **changes: Any) -> Verdict:
     """A verdict on one gate."""
-    gate = GateResult(metric="auc", limit="at least 0.6", value=0.7 if passed else 0.5, passed=passed)
+    state = GateState.PASSED if passed else GateState.FAILED
+    gate = GateResult(metric="auc", limit="≥ 0.6", state=state, candidate=0.7 if passed else 0.5, rows=2000)
     made = Verdict(
         judged=True, passed=passed, rows=2000, gates=(gate,), reason="1 of 1 gates passed" if passed else "auc"
     )

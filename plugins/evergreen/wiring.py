@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen.core.errors import SourceError
+from evergreen.core.errors import ServiceFailed, SourceError
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import AirflowApi
-    from evergreen.core.ports import Ledger, Registry, Snapshots, Source, Store, Trainer, Validator
-    from evergreen.core.spec import ModelSpec
+    from evergreen.core.evidence import Evidence
+    from evergreen.core.ports import (
+        Ledger,
+        Registry,
+        RehearsalSlots,
+        ServingClient,
+        Snapshots,
+        Source,
+        Store,
+        Trainer,
+        Validator,
+    )
     from evergreen.core.spec import Source as SourceSpec
 
 
@@ -37,6 +47,7 @@ class Settings:
     ledger_url: str  # EVERGREEN_LEDGER_URL, default SQLite in home
     store_url: str  # EVERGREEN_STORE_URL, default a folder in home
     mlflow_url: str  # MLFLOW_TRACKING_URI, set by the supervisor
+    rehearsal_memory_mb: int = 2000  # EVERGREEN_REHEARSAL_MEMORY_MB: what a slot may hold, of 10^6 bytes
 
     @classmethod
     def load(cls) -> Settings:
@@ -49,7 +60,15 @@ class Settings:
             ledger_url=os.environ.get("EVERGREEN_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}"),
             store_url=os.environ.get("EVERGREEN_STORE_URL", str(home / "store")),
             mlflow_url=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"),
+            rehearsal_memory_mb=_whole_number("EVERGREEN_REHEARSAL_MEMORY_MB", cls.rehearsal_memory_mb),
         )
+
+
+def _whole_number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdigit() or int(text) < 1:
+        raise ServiceFailed(f"{variable}: found {text!r}; allowed: a whole number from 1. Correct it, or unset it.")
+    return int(text)
 
 
 def connection_url(name: str, fallback: Callable[[str], str | None] = lambda name: None) -> str:
@@ -90,16 +109,15 @@ def snapshots(settings: Settings) -> Snapshots:
     return ParquetSnapshots(store(settings))
 
 
-def source(spec: ModelSpec, url: str) -> Source:
-    """The spec's source behind this SQLAlchemy URL."""
-    return source_of(spec.source, url)
+def source(described: SourceSpec, connections: Callable[[str], str | None] = lambda name: None) -> Source:
+    """A spec's source: files by their URL, tables and queries over their connection (see connection_url)."""
+    if described.files is not None:
+        from evergreen.adapters.files_source import FilesSource
 
-
-def source_of(described: SourceSpec, url: str) -> Source:
-    """A source behind this SQLAlchemy URL, whichever models read it."""
+        return FilesSource(described, project_root())
     from evergreen.adapters.sql_source import SqlSource
 
-    return SqlSource(url, described)
+    return SqlSource(connection_url(str(described.connection), connections), described)
 
 
 def validator() -> Validator:
@@ -118,11 +136,45 @@ def trainer() -> Trainer:
     return XGBoostTrainer(measure, draw)
 
 
+def slots(settings: Settings) -> RehearsalSlots:
+    """Throwaway serving processes on this machine."""
+    from evergreen.adapters.child_slots import ChildSlots
+    from evergreen.adapters.slot_readiness import wait_until_ready
+
+    return ChildSlots(
+        settings.root,
+        settings.home,
+        settings.store_url,
+        wait_until_ready,
+        memory_limit_mb=settings.rehearsal_memory_mb,
+    )
+
+
+def serving_client() -> ServingClient:
+    """Serving over HTTP."""
+    from evergreen.adapters.serving_client import HttpServingClient
+
+    return HttpServingClient()
+
+
+def evidence_charts() -> Callable[[Evidence], Mapping[str, bytes]]:
+    """The charts of a candidate's evidence, SVG by file name, with matplotlib."""
+    from evergreen.adapters.evidence_charts import draw
+
+    return draw
+
+
 def registry(settings: Settings) -> Registry:
     """MLflow."""
     from evergreen.adapters.mlflow_registry import MlflowRegistry
 
     return MlflowRegistry(settings.mlflow_url, settings.home / "mlflow" / "artifacts")
+
+
+def hasty_registry(settings: Settings) -> Registry:
+    """MLflow, given up on within seconds: for an act that must not wait for it. This whole process is hasty then."""
+    os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="5")
+    return registry(settings)
 
 
 def airflow(url: str, user: str, password: str) -> AirflowApi:

@@ -1,59 +1,19 @@
-"""What every ledger does: the same tests for the SQL one and its in-memory twin.
-
-Set EVERGREEN_TEST_POSTGRES to the URL of an empty Postgres database to hold it to them too.
-"""
+"""What every ledger does: the same tests for the SQL one and its in-memory twin. Here: requests, leases, replicas."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from evergreen.adapters.ledger import open_ledger
-from evergreen.adapters.ledger.engine import Database
-from evergreen.core.errors import EvergreenError, LeaseBusy, PromotionConflict
+from evergreen.core.errors import LeaseBusy
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Candidate, CandidateState, Cause, Release, Replica, RequestState
-from evergreen.fakes.ledger import in_memory_ledger
-from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_snapshot, make_verdict
+from evergreen.core.records import Cause, Replica, RequestState
+from ledgers import LATER, Opener
+from records import AS_OF, NOW, WATERMARK, make_request_args
 
-POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES")
-KINDS = ["memory", "sqlite", *(["postgres"] if POSTGRES else [])]
-LATER = NOW + timedelta(hours=1)
 TTL = timedelta(minutes=30)
-Opener = Callable[[], Ledger]
-
-
-def _empty_postgres(url: str) -> str:
-    with Database(url).write() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    return url
-
-
-@pytest.fixture(params=KINDS)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Opens the same ledger again and again, as other processes do."""
-    if request.param == "memory":
-        ledger = in_memory_ledger()
-        return lambda: ledger
-    url = f"sqlite:///{tmp_path / 'ledger.db'}" if request.param == "sqlite" else _empty_postgres(POSTGRES or "")
-    return lambda: open_ledger(url)
-
-
-@pytest.fixture
-def ledger(opener: Opener) -> Ledger:
-    return opener()
-
-
-def release(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:
-    arguments = {"pool": "default", "released_by": "auto", "reason": "gates", "watermark": WATERMARK, "now": NOW}
-    return ledger.releases.release(candidate, **{**arguments, **changes})  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- trigger requests
@@ -201,126 +161,6 @@ def test_a_lease_is_given_up_by_its_holder_only(ledger: Ledger) -> None:
     ledger.leases.release("m", "a")
     assert ledger.leases.get("m") is None
     assert ledger.leases.acquire("m", "a", TTL, NOW).fence == first.fence + 1
-
-
-# ---------------------------------------------------------------- snapshots and candidates
-
-
-def test_a_snapshot_comes_back_whole_and_is_immutable(ledger: Ledger) -> None:
-    ledger.models.add_snapshot(make_snapshot())
-    ledger.models.add_snapshot(make_snapshot(rows=99))
-    ledger.models.add_snapshot(make_snapshot(model="other", rows=7))
-    assert ledger.models.snapshot("m", "snap-1") == make_snapshot()
-    assert ledger.models.snapshot("other", "snap-1").rows == 7
-    with pytest.raises(KeyError):
-        ledger.models.snapshot("m", "snap-2")
-
-
-def test_one_candidate_per_train_key(ledger: Ledger) -> None:
-    first = ledger.models.add_candidate(make_candidate())
-    assert first == make_candidate()
-    assert ledger.models.add_candidate(make_candidate(version=2, train_key=first.train_key)) == first
-    assert ledger.models.candidate("m", 1) == ledger.models.by_train_key("m", first.train_key) == first
-    assert ledger.models.by_train_key("m", "other") is None
-    with pytest.raises(KeyError):
-        ledger.models.candidate("m", 2)
-
-
-def test_a_version_of_another_train_key_is_refused(ledger: Ledger) -> None:
-    ledger.models.add_candidate(make_candidate())
-    with pytest.raises(EvergreenError, match="m: version 1 was made from another train key"):
-        ledger.models.add_candidate(make_candidate(train_key="other"))
-
-
-def test_the_verdict_is_kept(ledger: Ledger) -> None:
-    ledger.models.add_candidate(make_candidate())
-    judged = ledger.models.judge("m", 1, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=4)
-    assert judged == ledger.models.candidate("m", 1)
-    assert (judged.state, judged.verdict, judged.generation_seen) == (CandidateState.PASSED, make_verdict(), 4)
-    with pytest.raises(KeyError):
-        ledger.models.judge("m", 2, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=4)
-
-
-# ---------------------------------------------------------------- releases
-
-
-def test_a_release_makes_the_champion(ledger: Ledger) -> None:
-    assert (ledger.releases.champion("m").release_id, ledger.releases.champion("m").generation) == (None, 0)
-    first = release(ledger, ledger.models.add_candidate(make_candidate()))
-    assert ledger.releases.get(first.id) == first
-    assert (first.version, first.bundle, first.pool, first.generation) == (1, f"{1:064x}", "default", 1)
-    assert (first.request_id, first.watermark, first.released_at) == ("request-1", WATERMARK, NOW)
-    assert ledger.models.candidate("m", 1).state is CandidateState.RELEASED
-    second = release(ledger, ledger.models.add_candidate(make_candidate(version=2, generation_seen=1)))
-    champion = ledger.releases.champion("m")
-    assert (champion.release_id, champion.generation) == (second.id, 2)
-    assert ledger.releases.history("m") == [first, second]
-    with pytest.raises(KeyError):
-        ledger.releases.get("nobody")
-
-
-def test_a_released_candidate_is_not_released_twice(ledger: Ledger) -> None:
-    candidate = ledger.models.add_candidate(make_candidate())
-    first = release(ledger, candidate)
-    assert release(ledger, candidate, reason="again", now=LATER) == first
-    second = release(ledger, ledger.models.add_candidate(make_candidate(version=2, generation_seen=1)))
-    assert release(ledger, candidate) == first
-    assert ledger.releases.champion("m").release_id == second.id
-    assert len(ledger.releases.history()) == 2
-
-
-@pytest.mark.parametrize("seen", [0, 2])
-def test_a_candidate_judged_against_another_champion_is_refused(ledger: Ledger, seen: int) -> None:
-    first = release(ledger, ledger.models.add_candidate(make_candidate()))
-    late = ledger.models.add_candidate(make_candidate(version=2, generation_seen=seen))
-    with pytest.raises(PromotionConflict, match=f"judged against champion generation {seen}, which is now 1"):
-        release(ledger, late)
-    assert ledger.releases.history() == [first]
-    assert ledger.releases.champion("m").release_id == first.id
-    assert ledger.models.candidate("m", 2).state is CandidateState.TRAINED
-
-
-def test_a_candidate_that_was_never_kept_is_not_released(ledger: Ledger) -> None:
-    with pytest.raises(KeyError):
-        release(ledger, make_candidate())
-    assert ledger.releases.history() == []
-
-
-@pytest.mark.parametrize("seen", [0, 1])
-def test_of_two_candidates_at_once_one_wins(opener: Opener, seen: int) -> None:
-    ledger = opener()
-    if seen:
-        release(ledger, ledger.models.add_candidate(make_candidate(version=9)))
-    racers = [
-        ledger.models.add_candidate(make_candidate(version=version, generation_seen=seen)) for version in range(1, 5)
-    ]
-
-    def race(candidate: Candidate) -> int | PromotionConflict:
-        try:
-            return release(opener(), candidate).version
-        except PromotionConflict as conflict:
-            return conflict
-
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(race, racers))
-    winners = [result for result in results if isinstance(result, int)]
-    assert len(winners) == 1
-    assert {r.found for r in results if isinstance(r, PromotionConflict)} == {seen + 1}
-    champion = ledger.releases.champion("m")
-    assert champion.generation == seen + 1
-    assert ledger.releases.get(champion.release_id).version == winners[0]
-    assert len(ledger.releases.history("m")) == seen + 1
-
-
-def test_live_is_each_champion_of_the_pool(ledger: Ledger) -> None:
-    for model in ("b", "a"):
-        for version in (1, 2):
-            made = make_candidate(model=model, version=version, generation_seen=version - 1)
-            release(ledger, ledger.models.add_candidate(made))
-    release(ledger, ledger.models.add_candidate(make_candidate(model="c")), pool="other")
-    assert [(r.model, r.version) for r in ledger.releases.live("default")] == [("a", 2), ("b", 2)]
-    assert [r.model for r in ledger.releases.live("other")] == ["c"]
-    assert ledger.releases.live("none") == []
 
 
 # ---------------------------------------------------------------- replicas

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from evergreen.adapters.file_store import FileStore
-from evergreen.adapters.parquet_snapshots import ParquetSnapshots, content_hash
+from evergreen.adapters.parquet_snapshots import ParquetSnapshots, content_hash, content_hashes
 from evergreen.core.errors import SourceError
 from evergreen.core.ports import Snapshots
 from evergreen.core.snapshot import schema_hash, snapshot_id
@@ -91,6 +91,23 @@ def test_a_damaged_or_exchanged_file_is_refused_by_name(tmp_path: Path) -> None:
         snapshots.read([first])
     snapshots.write("m", FRAME, "at", "id")
     assert snapshots.read([first, second]).equals(FRAME)
+
+
+@pytest.mark.parametrize("change", [pl.col("id").str.to_uppercase(), pl.lit(1).alias("more")])
+def test_a_changed_part_is_named_among_those_read_with_it(tmp_path: Path, change: pl.Expr) -> None:
+    store = FileStore(str(tmp_path))
+    snapshots = ParquetSnapshots(store)
+    first, second = snapshots.write("m", FRAME, "at", "id")
+    changed = io.BytesIO()
+    pl.read_parquet(io.BytesIO(store.get(second.key))).with_columns(change).write_parquet(changed)
+    store.put(second.key, changed.getvalue())
+    with pytest.raises(SourceError, match=f"part {second.key}"):
+        snapshots.read([first, second])
+
+
+def test_parts_hash_alike_together_and_alone() -> None:
+    alone = [content_hash(rows) for rows in (FRAME[:1], FRAME[1:1], FRAME[1:])]
+    assert content_hashes(FRAME, [1, 0, FRAME.height - 1]) == alone
 
 
 def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import fsspec
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from evergreen.adapters.files_source import FilesSource
 from evergreen.adapters.sql_source import SqlSource
 from evergreen.core import ports, spec
 from evergreen.core.errors import SourceError, SourceUnavailable
@@ -63,7 +66,26 @@ def fill_postgres(url: str, rows: pl.DataFrame, kind: str) -> str:
     return url
 
 
-KINDS = ["sqlite table", "sqlite query", "fake"]
+def write_files(folder: str, rows: pl.DataFrame, ending: str) -> str:
+    """Rows by turns in two files, and a third one later than both where there are enough; the pattern of them all."""
+    storage, path = fsspec.url_to_fs(folder)
+    storage.makedirs(path, exist_ok=True)
+    early = rows.filter(pl.col("at") < NOON + timedelta(hours=7))
+    parts = [early[::2], early[1::2], rows.filter(pl.col("at") >= NOON + timedelta(hours=7))]
+    for name, part in zip("bac", parts, strict=True):
+        with storage.open(f"{path}/{name}.{ending}", "wb") as file:
+            if ending == "parquet":
+                pq.write_table(part.to_arrow(), file, row_group_size=2)
+            else:
+                file.write(part.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.fZ").encode())
+    return f"{folder}/*.{ending}"
+
+
+def files_source(files: str, **more: str) -> FilesSource:
+    return FilesSource(spec.Source(**{"files": files, "event_time": "at", "key": "id"} | more), Path("/"), chunk_rows=3)
+
+
+KINDS = ["sqlite table", "sqlite query", "fake", "parquet files", "csv files", "memory:// files"]
 if POSTGRES:
     KINDS += ["postgres timestamp", "postgres timestamptz", "postgres query"]
 
@@ -74,6 +96,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
         declared = a_source(**({"query": QUERY} if "query" in request.param else {}) | more)
         if request.param == "fake":
             return FakeSource(rows, declared, chunk_rows=3)
+        if request.param.endswith("files"):
+            ending = "csv" if "csv" in request.param else "parquet"
+            folder = f"memory://{tmp_path}" if "memory" in request.param else str(tmp_path)
+            return files_source(write_files(folder, rows, ending), **more)
         if request.param.startswith("sqlite"):
             return SqlSource(fill_sqlite(tmp_path / "w.db", rows), declared, chunk_rows=3)
         kind = "timestamptz" if "tz" in request.param else "timestamp"
@@ -109,6 +135,12 @@ def test_watermark_and_count(make: Make) -> None:
     assert source.count(None, NOON + timedelta(hours=2)) == 3
     assert source.count(NOON, NOON + timedelta(hours=2)) == 2
     assert source.count(NOON + timedelta(hours=9), NOON + timedelta(hours=99)) == 0
+
+
+def test_all_columns_by_name_whatever_the_rows(make: Make, request: pytest.FixtureRequest) -> None:
+    more = {"colon", "percent"} if "query" in request.node.name else set()
+    assert make().columns() == frozenset(COLUMNS) | more
+    assert make(ROWS.clear()).columns() == frozenset(COLUMNS) | more
 
 
 def test_an_empty_source(make: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 import xgboost as xgb
 
 from evergreen import wiring
+from evergreen.adapters.sklearn_metrics import measure as sklearn_measure
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA
-from evergreen.core.errors import TrainingRefused
-from evergreen.core.metrics import METRICS_BY_TASK
+from evergreen.core.errors import NotComparable, TrainingRefused
+from evergreen.core.measure import all_values as measure
+from evergreen.core.metrics import METRICS_BY_TASK, Task
 from evergreen.core.ports import Trainer
 from evergreen.fakes.trainer import FakeTrainer
 from training_data import SPEC, make_rows, make_spec
@@ -28,6 +31,16 @@ def trainer(request: pytest.FixtureRequest) -> Trainer:
     return wiring.trainer() if request.param == "xgboost" else FakeTrainer()
 
 
+_FITTED: dict[type, Mapping[str, bytes]] = {}
+
+
+def files_of(trainer: Trainer) -> Mapping[str, bytes]:
+    """A bundle's files of the default spec and rows, fitted once."""
+    if type(trainer) not in _FITTED:
+        _FITTED[type(trainer)] = trainer.fit(make_spec(), make_rows()).files
+    return _FITTED[type(trainer)]
+
+
 def spec_for(task: str, **changes):
     return make_spec(
         task=task,
@@ -38,17 +51,54 @@ def spec_for(task: str, **changes):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_fitted_model_scores_every_metric_of_its_task(trainer: Trainer, task: str) -> None:
+def test_a_fitted_model_answers_each_row_and_learned_something(trainer: Trainer, task: str) -> None:
     spec, rows = spec_for(task), make_rows()
     trained = trainer.fit(spec, rows)
-    scores = trainer.score(spec, trained.files, make_rows(200, seed=2))
-    assert set(scores) == set(METRICS_BY_TASK[spec.task])
-    assert all(math.isfinite(value) for value in scores.values())
+    fresh = make_rows(200, seed=2)
+    answers = trainer.predict(trained.files, fresh)
+    classes = 3 if task.startswith("multi") else None
+    assert answers.shape == ((200, classes) if classes else (200,))
+    assert answers.dtype == np.float64
+    assert np.array_equal(answers[5:], trainer.predict(trained.files, fresh[5:]))  # a row's answer is its own
+    assert trainer.predict(trained.files, fresh.clear()).shape == (0, *answers.shape[1:])
+    learned = measure(spec.task, fresh[TASKS[task]].cast(pl.Float64).to_numpy(), answers)
+    assert learned.get("auc", learned.get("accuracy", learned.get("r2"))) > 0.5
     assert trained.data_end == rows["at"].max()  # the early-stopping tail is part of what was fitted
     schema = json.loads(trained.files[SCHEMA])
     assert [feature["name"] for feature in schema["features"]] == spec.features.columns
     assert schema["features"][1]["categories"] == ["AA", "B6", "UA"]
-    assert schema.get("classes") == (3 if task.startswith("multi") else None)
+    assert schema.get("classes") == classes
+
+
+def test_what_the_bundle_says_counts_whatever_else_the_rows_hold(trainer: Trainer) -> None:
+    files = files_of(trainer)
+    rows = make_rows(200, seed=2)
+    other = rows.select(reversed(rows.columns)).drop("y").with_columns(new=pl.lit(1))
+    assert np.array_equal(trainer.predict(files, other), trainer.predict(files, rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.drop("x", "count"), "columns x, count: not in these rows, which hold id, at, carrier"),
+        (lambda rows: rows.with_columns(x=pl.lit("7.5")), "column 'x': found type String, for example ['7.5']"),
+        (lambda rows: rows.with_columns(carrier=pl.lit(0.5)), "column 'carrier': found type Float64"),
+        (lambda rows: rows.with_columns(x=pl.lit(float("inf"))), "column 'x': found 50 infinite values"),
+        (lambda rows: rows.with_columns(count=pl.col("at")), "column 'count': found type Datetime"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_refused(trainer: Trainer, change, message: str) -> None:
+    files = files_of(trainer)
+    with pytest.raises(NotComparable) as refused:
+        trainer.predict(files, change(make_rows(50)))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Float64, pl.Null])
+def test_a_column_without_any_value_can_be_scored_whatever_its_type(trainer: Trainer, kind) -> None:
+    files = files_of(trainer)
+    rows = make_rows(50).with_columns(x=pl.lit(None, kind), carrier=pl.lit(None, kind))
+    assert np.isfinite(trainer.predict(files, rows)).all()
 
 
 def test_the_same_rows_and_spec_give_the_same_files(trainer: Trainer) -> None:
@@ -62,13 +112,6 @@ def test_unlabelled_rows_are_not_fitted_on(trainer: Trainer) -> None:
     newest = rows["at"].max()
     unlabelled = rows.tail(5).with_columns(at=pl.col("at") + timedelta(days=1), y=pl.lit(None, pl.Int64))
     assert trainer.fit(make_spec(), pl.concat([rows, unlabelled])).data_end == newest
-
-
-def test_rows_of_one_class_give_no_auc(trainer: Trainer) -> None:
-    trained = trainer.fit(make_spec(), make_rows())
-    scores = trainer.score(make_spec(), trained.files, make_rows().filter(pl.col("y") == 1))
-    assert math.isnan(scores["auc"])
-    assert math.isfinite(scores["logloss"])
 
 
 @pytest.mark.parametrize(
@@ -124,10 +167,8 @@ def test_a_category_never_seen_counts_as_missing() -> None:
     trainer, spec = wiring.trainer(), make_spec()
     files = trainer.fit(spec, make_rows()).files
     rows = make_rows(100, seed=3)
-    unseen, missing = (
-        trainer.score(spec, files, rows.with_columns(carrier=pl.lit(v, pl.String))) for v in ("ZZ", None)
-    )
-    assert unseen == missing
+    unseen, missing = (trainer.predict(files, rows.with_columns(carrier=pl.lit(v, pl.String))) for v in ("ZZ", None))
+    assert np.array_equal(unseen, missing)
 
 
 def test_only_the_trees_up_to_the_best_round_are_kept() -> None:
@@ -136,6 +177,20 @@ def test_only_the_trees_up_to_the_best_round_are_kept() -> None:
     curve = trained.history["tail logloss"]
     assert trained.rounds == int(np.argmin(curve)) + 1 < len(curve) < 200
     assert xgb.Booster(model_file=bytearray(trained.files[MODEL])).num_boosted_rounds() == trained.rounds
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tail_is_measured_by_every_metric_of_the_task(task: str) -> None:
+    spec = spec_for(task)
+    metrics = wiring.trainer().fit(spec, make_rows()).metrics
+    assert set(metrics) == {f"tail.{name}" for name in METRICS_BY_TASK[spec.task]}
+    assert all(map(math.isfinite, metrics.values()))
+
+
+def test_a_class_that_the_model_never_saw_has_no_logloss() -> None:
+    chances = np.array([[0.5, 0.5], [0.2, 0.8]])
+    found = sklearn_measure(Task.MULTICLASS, np.array([0.0, 2.0]), chances)
+    assert {name for name, value in found.items() if math.isnan(value)} == {"logloss", "brier"}
 
 
 def test_the_model_learns_and_says_from_what() -> None:

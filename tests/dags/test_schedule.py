@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from string import ascii_letters, digits
+
 import pytest
 from airflow.sdk import Asset, AssetOrTimeSchedule, MultipleCronTriggerTimetable
 
-from evergreen.orchestration.dag_factory import schedule_of
+from evergreen.orchestration.dag_factory import build_dag, schedule_of
 from evergreen.orchestration.watchers import SourceWatcher, asset_name, asset_of
 from records import make_spec
 
@@ -46,6 +48,18 @@ def test_a_watcher_is_made_again_from_what_it_is_stored_as() -> None:
     path, arguments = trigger.serialize()
     assert path == "evergreen.orchestration.watchers.SourceWatcher"
     assert SourceWatcher(**arguments).serialize() == (path, arguments)
+
+
+def test_files_get_a_readable_name_of_their_own() -> None:
+    urls = ["s3://bucket/flights/2013/*.parquet", "s3://bucket/flights/2014/*.parquet", "data/*.csv"]
+    sources = [make_spec(source={"files": url, "event_time": "at", "key": "id"}).source for url in urls]
+    names = [asset_name(source) for source in sources]
+    assert len(set(names)) == 3
+    assert names[0].startswith("files/s3-bucket-flights-2013-parquet-")
+    assert all(set(name) <= set(ascii_letters + digits + "-/") for name in names)
+    path, arguments = asset_of(sources[0]).watchers[0].trigger.serialize()
+    assert SourceWatcher(**arguments).serialize() == (path, arguments)
+    assert "source:files" in build_dag(make_spec(source=sources[0].model_dump(exclude_none=True))).tags
 
 
 def test_a_query_gets_a_short_name_of_its_own() -> None:

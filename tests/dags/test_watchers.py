@@ -94,3 +94,26 @@ def test_a_source_that_does_not_answer_is_asked_again(warehouse: Path) -> None:
         return await waiting
 
     assert asyncio.run(story()) == datetime(2013, 1, 4, tzinfo=UTC)
+
+
+def test_new_files_are_events_too(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_PROJECT", str(warehouse.parent))
+    (warehouse.parent / "data").mkdir()
+
+    def land_file(day: int) -> None:
+        draft = warehouse.parent / "data" / "draft"
+        draft.write_text(f"id,at\n{day},2013-01-{day:02} 00:00:00\n")
+        draft.rename(draft.with_name(f"{day}.csv"))
+
+    async def story() -> None:
+        events = SourceWatcher(files="data/*.csv", event_time="at", key="id").run()
+        waiting = asyncio.create_task(next_event(events, 5))
+        await asyncio.sleep(0.3)
+        assert not waiting.done(), "there is no file yet"
+        land_file(2)
+        assert await waiting == datetime(2013, 1, 2, tzinfo=UTC)
+        land_file(3)
+        assert await next_event(events) == datetime(2013, 1, 3, tzinfo=UTC)
+        await events.aclose()
+
+    asyncio.run(story())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -10,7 +10,8 @@ import pytest
 
 from evergreen.core.errors import LeaseBusy, RunEnds, SourceUnavailable
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.records import FLEET, Cause, RequestState, TriggerRequest
+from evergreen.core.run_params import BadRunParameter
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.source import FakeSource
@@ -95,11 +96,33 @@ def test_an_empty_source_is_skipped(ledger: Ledger, source: FakeSource) -> None:
     assert ends(ledger, source, "run-2") == "the source holds no rows"
 
 
-def test_a_source_that_does_not_answer_leaves_no_request(ledger: Ledger, source: FakeSource) -> None:
+@pytest.mark.parametrize("ended", [RequestState.OPEN, RequestState.FAILED])
+def test_a_source_that_does_not_answer_is_in_the_ledger_and_asked_again(
+    ledger: Ledger, source: FakeSource, ended: RequestState
+) -> None:
     source.answers = False
     with pytest.raises(SourceUnavailable):
         go(ledger, source)
-    assert ledger.requests.latest("m") == []
+    (row,) = ledger.requests.latest("m", limit=9)
+    assert (row.run_id, row.state, row.watermark, row.as_of) == ("run-1", RequestState.OPEN, None, None)
+    ledger.requests.mark(row.id, now=NOW, state=ended, step="admit", reason="no answer")
+    source.answers = True
+    request = go(ledger, source, now=NOW + HOUR)
+    assert (request.id, request.state, request.reason) == (row.id, RequestState.CLAIMED, "")
+    assert (request.watermark, request.as_of) == (WATERMARK, AS_OF)
+
+
+def test_what_could_not_be_decided_before_is_decided_when_the_run_is_cleared(
+    ledger: Ledger, source: FakeSource
+) -> None:
+    source.answers = False
+    with pytest.raises(SourceUnavailable):
+        go(ledger, source)
+    row = ledger.requests.for_run("m", "run-1")
+    ledger.requests.mark(row.id, now=NOW, state=RequestState.FAILED, step="admit")
+    source.answers = True
+    close(ledger, go(ledger, source, "run-2"), RequestState.SERVED)
+    assert ends(ledger, source).startswith("cooldown")
 
 
 def test_too_few_new_rows_are_skipped_and_remembered(ledger: Ledger, source: FakeSource) -> None:
@@ -181,3 +204,66 @@ def test_killed_after_the_duplicate_was_written_the_run_is_still_skipped(ledger:
     go(ledger, source)
     ledger.requests.open(**make_request_args(run_id="run-2", dedupe_key="run:run-2"))
     assert ends(ledger, source, "run-2").startswith("run run-1 was started")
+
+
+# ---------------------------------------------------------------- what the run asks for
+
+
+def asked(ledger: Ledger, source: FakeSource, run_id: str = "run-1", **conf: Any) -> TriggerRequest:
+    return go(ledger, source, run_id, cause=Cause.API, detail={"user": "ada", "triggered_by": "rest_api", **conf})
+
+
+def test_the_window_ends_where_the_run_asks_for(ledger: Ledger, source: FakeSource) -> None:
+    request = asked(ledger, source, window_end="2013-02-20T00:00:00+01:00", window_train="30d")
+    assert request.as_of == datetime(2013, 2, 19, 23, tzinfo=UTC)
+    assert (request.watermark, request.detail["window_train"]) == (WATERMARK, "30d")
+    assert asked(ledger, source, window_end="2013-02-20T00:00:00+01:00") == request
+
+
+def test_a_window_that_ends_before_its_labels_are_complete_is_refused(ledger: Ledger, source: FakeSource) -> None:
+    with pytest.raises(BadRunParameter) as raised:
+        asked(ledger, source, window_end="2013-03-01T12:00:00Z")
+    for told in ("'window_end'", "found 2013-03-01 12:00 UTC", "up to 2013-02-28 23:00 UTC", "2013-03-01 23:00 UTC"):
+        assert told in str(raised.value)
+    assert not raised.value.retryable
+    row = ledger.requests.for_run("m", "run-1")
+    assert row.state is RequestState.OPEN, "the task fails it"
+    ledger.requests.mark(row.id, now=NOW, state=RequestState.FAILED, step="admit")
+    with pytest.raises(BadRunParameter):
+        asked(ledger, source)
+
+
+def test_a_request_made_to_end_earlier_takes_no_new_data_along(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, asked(ledger, source, window_end="2013-02-01T00:00:00Z"), RequestState.FAILED)
+    assert go(ledger, source, "run-2").state is RequestState.CLAIMED
+
+
+def test_unknown_parameters_are_refused_and_the_row_says_who_asked(ledger: Ledger, source: FakeSource) -> None:
+    with pytest.raises(BadRunParameter, match=r"'forse': found no such parameter.*Did you mean 'force'\?"):
+        asked(ledger, source, forse=True)
+    assert ledger.requests.for_run("m", "run-1").detail["forse"] is True
+
+
+def test_an_event_cannot_force(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, go(ledger, source), RequestState.SERVED)
+    assert ends(ledger, source, "run-2", cause=Cause.SCHEDULE, detail={"force": True}).startswith("cooldown")
+
+
+def test_force_ignores_hold_and_cooldown(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, go(ledger, source), RequestState.SERVED)
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    assert ends(ledger, source, "run-2", cause=Cause.API) == "held since 2025-03-01 12:00 UTC by ada: wrong fares"
+    assert asked(ledger, source, "run-3", force=True).state is RequestState.CLAIMED
+
+
+@pytest.mark.parametrize("model", ["m", FLEET])
+def test_a_held_model_is_retrained_by_a_person_only(ledger: Ledger, source: FakeSource, model: str) -> None:
+    ledger.holds.place(model, by="ada", reason="wrong fares", now=NOW)
+    for cause in (Cause.SCHEDULE, Cause.NEW_DATA, Cause.API):
+        assert "held since 2025-03-01 12:00 UTC by ada: wrong fares" in ends(
+            ledger, source, f"run-{cause}", cause=cause
+        )
+    assert go(ledger, source, "run-2", cause=Cause.PERSON).state is RequestState.CLAIMED
+    ledger.leases.release("m", ledger.requests.for_run("m", "run-2").id)
+    ledger.holds.lift(model, by="ada", reason="repaired", now=NOW)
+    assert go(ledger, source, "run-3", cause=Cause.SCHEDULE).state is RequestState.CLAIMED

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from tests.data import SUITE, make_rows, make_spec, open_request, write_sqlite
 
+from champions import crown
 from evergreen.adapters.file_store import FileStore
 from evergreen.adapters.gx_validator import GxValidator
 from evergreen.adapters.ledger import open_ledger
@@ -35,7 +36,7 @@ class World:
 
     def pull(self, rows: pl.DataFrame) -> Snapshot:
         source = SqlSource(write_sqlite(self.folder / "warehouse.db", rows), self.spec.source, chunk_rows=250)
-        return pull(self.spec, self.ledger, source, self.snapshots, request_id=self.request_id)
+        return pull(self.spec, self.ledger, source, self.snapshots, self.store, request_id=self.request_id)
 
     def validate(self, rows: pl.DataFrame, suite: dict[str, Any] = SUITE) -> Snapshot:
         ids = {"request_id": self.request_id, "snapshot_id": self.pull(rows).id}
@@ -68,7 +69,7 @@ def test_good_data_passes_and_again_changes_nothing(world: World) -> None:
 def test_an_unreachable_source(world: World) -> None:
     source = SqlSource("postgresql://evergreen:s3cret@127.0.0.1:9/flights", world.spec.source)
     with pytest.raises(SourceUnavailable, match="start the run again") as raised:
-        pull(world.spec, world.ledger, source, world.snapshots, request_id=world.request_id)
+        pull(world.spec, world.ledger, source, world.snapshots, world.store, request_id=world.request_id)
     assert raised.value.retryable
     assert "s3cret" not in str(raised.value)
 
@@ -132,3 +133,14 @@ def test_text_where_the_suite_compares_numbers_stops_as_errored(world: World) ->
     with pytest.raises(ValidationStopped, match=r"between \(carrier\) errored: .*None or of the same type"):
         world.validate(make_rows(), suite)
     assert world.result()["success"] is False
+
+
+def test_a_suite_knows_nothing_of_columns_that_only_the_champion_needs(world: World) -> None:
+    rows = bad_hours(every=200).with_columns(gusts=pl.col("hour") / 2)
+    old = make_spec(features={"columns": ["hour", "gusts"]})
+    crown(world.ledger, world.store, old, rows)
+    exact = {"type": "expect_table_columns_to_match_set", "kwargs": {"column_set": world.spec.columns}}
+    clean = world.validate(rows, {"name": "s", "expectations": [*SUITE["expectations"], exact]})
+    assert "gusts" in world.snapshots.read(clean.parts).columns
+    (key,) = world.store.keys("quarantine/flights/")
+    assert "gusts" in pl.read_parquet(io.BytesIO(world.store.get(key))).columns

@@ -110,8 +110,19 @@ WRONG = [
         (2, "tsk", "unknown key 'tsk'", "name, owner, task", "Did you mean 'task'?"),
     ]),
     (("connection: w", "conection: w"), [
-        (3, "source.connection", "nothing", "Airflow connection id", "Add 'connection'"),
         (4, "source.conection", "unknown key 'conection'", "connection, table, query", "Did you mean 'connection'?"),
+    ]),
+    (("  connection: warehouse\n", ""), [
+        (3, "source.connection", "nothing", "Airflow connection id", "Add 'connection'"),
+    ]),
+    (("table: flights", "files: data/*.parquet"), [
+        (4, "source.connection", "'warehouse' beside 'files'", "no connection", "Remove it; credentials"),
+    ]),
+    (("connection: warehouse\n  table: flights", "files: data/flights.xlsx"), [
+        (4, "source.files", "'data/flights.xlsx'", "files that end in .parquet or .csv", "Name them so"),
+    ]),
+    (("connection: warehouse\n  table: flights", "files: sftp://me:s3cret@host/*.csv"), [
+        (4, "source.files", "a URL with a password in it", "without user and password", "environment"),
     ]),
     (("- schedule:", "- schedul:"), [
         (17, "triggers[1].schedul", "unknown key 'schedul'", "schedule, new_data", "Did you mean 'schedule'?"),
@@ -154,11 +165,11 @@ WRONG = [
     (("categorical: [carrier]", "categorical: [carier]"), [
         (11, "features.categorical[0]", "'carier', which is not in", "carrier, hour", "Did you mean 'carrier'?"),
     ]),
-    (("  table: flights\n", ""), [(3, "source", "neither 'table' nor 'query'", "one of the two", "")]),
-    (("table: flights", "table: flights\n  query: select 1"), [(3, "source", "both 'table' and 'query'", "one", "")]),
+    (("  table: flights\n", ""), [(3, "source", "none of 'table', 'query' and 'files'", "one of table", "")]),
+    (("table: flights", "table: flights\n  query: select 1"), [(3, "source", "'table' and 'query'", "one of", "")]),
     (("table: flights", "query: drop table flights"), [(5, "source.query", "'drop table flights'", "one SELECT", "")]),
     (("source:\n", "source: flights\nxsource:\n"), [
-        (3, "source", "'flights'", "a map with connection, table, query, event_time, key", "Correct the value."),
+        (3, "source", "'flights'", "a map with connection, table, query, files, event_time, key", "Correct the value."),
         (4, "xsource", "unknown key", "", "Did you mean 'source'?"),
     ]),
     (("gates:", "training: {params: {max_dept: 3}}\ngates:"), [

@@ -7,13 +7,15 @@ from evergreen.demo.flights import COLUMNS, flights
 from evergreen.demo.warehouse import BAD_HOUR, Warehouse, corrupted, months
 
 
-def test_flights_hold_a_label_and_nothing_known_only_after_departure() -> None:
+def test_flights_hold_two_labels_and_nothing_else_known_only_after_departure() -> None:
     frame = flights()
     assert frame.height == 336_776
     assert frame.columns == COLUMNS
     assert frame["flight_id"].n_unique() == frame.height
-    assert frame["late"].null_count() == 9_430
-    assert not {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"} & set(frame.columns)
+    assert frame["late"].null_count() == frame["air_time"].null_count() == 9_430
+    assert (frame["late"].is_null() == frame["air_time"].is_null()).all()
+    assert (frame["air_time"].min(), frame["air_time"].max()) == (20, 695)
+    assert not {"dep_time", "dep_delay", "arr_time", "arr_delay"} & set(frame.columns)
 
 
 def test_a_batch_lands_once_and_a_repaired_one_replaces_it(tmp_path: Path) -> None:

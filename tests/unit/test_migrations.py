@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import JSON, Connection, bindparam, inspect, text
 
 from evergreen.adapters.ledger import open_ledger
 from evergreen.adapters.ledger.engine import Database, LedgerRefused
-from evergreen.adapters.ledger.tables import HEAD, VERSION_TABLE, metadata
+from evergreen.adapters.ledger.tables import HEAD, VERSION_TABLE, UtcTime, metadata
 from evergreen.adapters.ledger.upgrade import MIGRATIONS, run_alembic
-from records import make_request_args
+from evergreen.core.records import CandidateState, GateResult, GateState, ReleaseKind, Verdict
+from ledgers import POSTGRES, release, roll_back, url_of
+from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_snapshot
 
 
 @pytest.fixture
@@ -50,6 +53,119 @@ def test_upgrading_again_keeps_rows(url: str) -> None:
     with Database(url).write() as connection:
         run_alembic(connection, "head")
     assert open_ledger(url).requests.get(made.id) == made
+
+
+# What issue 2 wrote: two candidates, of which the first was released, and one that is not judged yet.
+VERDICTS_OF_0001 = {
+    1: {
+        "judged": True,
+        "passed": True,
+        "rows": 2000,
+        "reason": "auc 0.7 keeps ≥ 0.6",
+        "gates": [{"metric": "auc", "limit": "≥ 0.6", "value": 0.7, "passed": True, "note": ""}],
+    },
+    2: {
+        "judged": True,
+        "passed": False,
+        "rows": 900,
+        "reason": "auc 0.5 is below 0.6",
+        "gates": [
+            {"metric": "auc", "limit": "≥ 0.6", "value": 0.1 + 0.2, "passed": False, "note": ""},
+            {"metric": "auc", "limit": "≤ 0.9", "value": None, "passed": False, "note": "not judged: one class"},
+        ],
+    },
+    3: None,
+}
+STATES_OF_0001 = {1: CandidateState.RELEASED, 2: CandidateState.REJECTED, 3: CandidateState.TRAINED}
+
+
+def _insert(connection: Connection, table: str, **row: object) -> None:
+    """Into a table as the revision made it, whatever the code knows."""
+    types = {datetime: UtcTime(), dict: JSON(), list: JSON()}
+    bound = [bindparam(name, type_=types[type(value)]) for name, value in row.items() if type(value) in types]
+    columns, values = (", ".join(f"{sign}{name}" for name in row) for sign in ("", ":"))
+    connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})").bindparams(*bound), row)
+
+
+def _fill_0001(connection: Connection) -> None:
+    """A row or more in every table of revision 0001."""
+    times = {"watermark": WATERMARK, "as_of": AS_OF, "requested_at": NOW, "closed_at": NOW}
+    told = {"state": "served", "step": "roll_out", "reason": "released version 1", "detail": {"rows": 5}}
+    names = {"model": "m", "source": "warehouse/rows/at", "cause": "new_data", "dedupe_key": "k", "run_id": "run-1"}
+    _insert(connection, "trigger_request", id="request-1", **names, **times, **told)
+    _insert(connection, "lease", model="m", holder="request-1", fence=3, expires_at=NOW)
+    snapshot = make_snapshot()
+    parts = [{**vars(part), "day": part.day.isoformat()} for part in snapshot.parts]
+    _insert(connection, "snapshot", **{**vars(snapshot), "parts": parts})
+    for version, verdict in VERDICTS_OF_0001.items():
+        row = vars(make_candidate(version=version, generation_seen=version - 1))
+        _insert(connection, "candidate", **{**row, "state": STATES_OF_0001[version].value, "verdict": verdict})
+    told = {"pool": "default", "generation": 1, "request_id": "request-1", "released_by": "ada", "reason": "gates"}
+    bundle = {"model": "m", "version": 1, "bundle": f"{1:064x}", "watermark": WATERMARK, "released_at": NOW}
+    _insert(connection, "release", id="release-1", **bundle, **told)
+    _insert(connection, "release_event", release_id="release-1", state="live", actor="ada", reason="gates", at=NOW)
+    _insert(connection, "champion", model="m", release_id="release-1", generation=1)
+    live = {"url": "http://127.0.0.1:1", "versions": {"m": 1}, "heartbeat": NOW}
+    _insert(connection, "replica", pool="default", replica="r1", **live)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *(["postgres"] if POSTGRES else [])])
+def test_a_ledger_of_issue_2_opens_with_all_that_it_holds(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    with Database(url).write() as connection:
+        run_alembic(connection, "0001")
+        _fill_0001(connection)
+        tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
+        counts = {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables}
+    assert all(counts.values())
+    ledger = open_ledger(url)
+    with Database(url).read() as connection:
+        assert {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables} == counts
+    request = ledger.requests.get("request-1")
+    assert (request.watermark, request.as_of, request.closed_at, request.detail) == (WATERMARK, AS_OF, NOW, {"rows": 5})
+    assert (ledger.leases.get("m").fence, ledger.models.snapshot("m", "snap-1")) == (3, make_snapshot())
+    released = ledger.releases.get("release-1")
+    assert (released.kind, released.act, released.released_by, released.released_at) == (
+        ReleaseKind.PROMOTION,
+        "",
+        "ada",
+        NOW,
+    )
+    assert ledger.releases.live("default") == [released]
+    assert ledger.replicas.alive("default", NOW)[0].versions == {"m": 1}
+    assert (ledger.holds.history(), ledger.approvals.history()) == ([], [])
+
+
+def test_verdicts_of_issue_2_come_back_in_the_new_shape(url: str) -> None:
+    with Database(url).write() as connection:
+        run_alembic(connection, "0001")
+        _fill_0001(connection)
+    kept = {candidate.version: candidate for candidate in open_ledger(url).models.candidates("m")}
+    assert {version: candidate.state for version, candidate in kept.items()} == STATES_OF_0001
+    assert kept[1].verdict == Verdict(
+        judged=True,
+        passed=True,
+        rows=2000,
+        gates=(GateResult("auc", "≥ 0.6", GateState.PASSED, candidate=0.7, rows=2000),),
+        reason="auc 0.7 keeps ≥ 0.6",
+    )
+    assert kept[2].verdict.gates == (
+        GateResult("auc", "≥ 0.6", GateState.FAILED, candidate=0.1 + 0.2, rows=900),
+        GateResult("auc", "≤ 0.9", GateState.NOT_JUDGED, rows=900, note="not judged: one class"),
+    )
+    assert kept[3].verdict is None
+    assert kept[3] == make_candidate(version=3, generation_seen=2)
+
+
+def test_a_ledger_of_issue_2_can_be_rolled_back(url: str) -> None:
+    with Database(url).write() as connection:
+        run_alembic(connection, "0001")
+        _fill_0001(connection)
+    ledger = open_ledger(url)
+    release(ledger, ledger.models.add_candidate(make_candidate(version=4, generation_seen=1)))
+    back = roll_back(ledger, ledger.models.candidate("m", 1))
+    assert (back.version, back.request_id, back.watermark) == (1, "request-1", WATERMARK)
+    assert [made.kind for made in ledger.releases.history("m")] == ["promotion", "promotion", "rollback"]
 
 
 def _open(url: str, barrier: object) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from tests.data import AS_OF, START, make_rows, make_spec, open_request
+from tests.data import AS_OF, START, make_rows, make_spec, open_request, write_sqlite
 
-from evergreen.core.errors import EmptyWindow, SourceError
+import champions
+from evergreen.adapters.sql_source import SqlSource
+from evergreen.core import bundle
+from evergreen.core.errors import EmptyWindow, SourceError, SourceUnavailable
 from evergreen.core.ports import Ledger
 from evergreen.core.records import Snapshot
 from evergreen.core.spec import ModelSpec
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.snapshots import InMemorySnapshots
 from evergreen.fakes.source import FakeSource
+from evergreen.fakes.store import InMemoryStore
 from evergreen.steps.pull import pull
+from records import make_request_args
 
 
 class World:
@@ -25,11 +34,11 @@ class World:
         self.spec: ModelSpec = make_spec(**changes)
         self.source = FakeSource(make_rows() if rows is None else rows, self.spec.source, chunk_rows=70)
         self.ledger: Ledger = in_memory_ledger()
-        self.snapshots = InMemorySnapshots()
+        self.snapshots, self.store = InMemorySnapshots(), InMemoryStore()
         self.request_id = open_request(self.ledger)
 
     def pull(self) -> Snapshot:
-        return pull(self.spec, self.ledger, self.source, self.snapshots, request_id=self.request_id)
+        return pull(self.spec, self.ledger, self.source, self.snapshots, self.store, request_id=self.request_id)
 
     def rows(self) -> pl.DataFrame:
         return self.snapshots.read(self.pull().parts)
@@ -86,6 +95,105 @@ def test_the_same_rows_in_another_order_are_the_same_snapshot() -> None:
 def test_one_changed_value_is_another_snapshot() -> None:
     changed = make_rows().with_columns(hour=pl.when(pl.col("id") == "f500").then(0).otherwise("hour"))
     assert World(changed).pull().id != World().pull().id
+
+
+# ---------------------------------------------------------------- the columns of the champion
+
+
+def crown(world: World, **spec: object) -> str:
+    """Make a model of this spec the champion; returns its bundle."""
+    rows = make_rows().with_columns(gusts=pl.col("hour") / 2, gone=pl.col("hour"))
+    return champions.crown(world.ledger, world.store, make_spec(**spec), rows)
+
+
+OLD = {"columns": ["gusts", "hour", "carrier"], "categorical": ["carrier"]}
+
+
+def test_columns_that_only_the_champion_needs_are_kept_after_the_specs_own() -> None:
+    world = World(make_rows().with_columns(gusts=pl.col("hour") / 2, other=pl.lit(1)))
+    plain = world.pull()
+    crown(world, features=OLD)
+    rows = world.rows()
+    assert rows.columns == ["id", "at", "hour", "wind", "carrier", "late", "gusts"]
+    assert rows["gusts"].to_list() == (rows["hour"] / 2).to_list()
+    assert world.pull().rows == plain.rows
+
+
+def test_a_champion_of_the_same_columns_changes_no_snapshot() -> None:
+    world = World()
+    before = world.pull()
+    crown(world)
+    assert world.pull() == before
+    crown_of_fewer = World()
+    crown(crown_of_fewer, features={"columns": ["hour"]})
+    assert crown_of_fewer.pull() == before
+
+
+def test_a_column_that_the_source_no_longer_has_is_left_out() -> None:
+    world = World()
+    before = world.pull()
+    crown(world, features=OLD)
+    assert world.pull() == before
+
+
+def test_the_others_are_read_where_one_is_gone() -> None:
+    world = World(make_rows().with_columns(gusts=pl.col("hour") / 2))
+    crown(world, features={"columns": ["gone", "gusts"]})
+    assert world.rows().columns[-1] == "gusts"
+
+
+def test_a_source_that_does_not_answer_is_asked_again_for_all_columns() -> None:
+    class Shaky(FakeSource):
+        """Does not answer the first read."""
+
+        def read(self, *asked: Any) -> Iterator[pl.DataFrame]:
+            self.answers, answers = True, self.answers
+            if not answers:
+                raise SourceUnavailable("source", found="no answer", allowed="an answer", do="Wait.")
+            return super().read(*asked)
+
+        def columns(self) -> frozenset[str]:
+            return frozenset(self.frame.columns)
+
+    world = World()
+    world.source = Shaky(make_rows().with_columns(gusts=pl.col("hour") / 2), world.spec.source)
+    world.source.answers = False
+    crown(world, features=OLD)
+    with pytest.raises(SourceUnavailable):
+        world.pull()
+    assert "gusts" in world.rows().columns
+
+
+def test_a_champion_whose_bundle_cannot_be_read_stops_nothing() -> None:
+    world = World(make_rows().with_columns(gusts=pl.col("hour") / 2))
+    before = world.pull()
+    world.store.put(bundle.key(crown(world, features=OLD), bundle.SCHEMA), b"{}")
+    assert world.pull() == before
+
+
+def test_a_champions_column_that_the_source_cannot_give_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    url = write_sqlite(tmp_path / "w.db", make_rows().with_columns(gusts=pl.col("hour") / 2))
+    with sqlite3.connect(tmp_path / "w.db") as db:
+        db.execute("UPDATE flights SET gusts = 'strong' WHERE id = 'f500'")
+    db.close()
+    world.source = SqlSource(url, world.spec.source)
+    before = world.pull()
+    crown(world, features=OLD)
+    assert world.pull() == before
+    assert "Read without gusts, which only the champion needs" in caplog.text
+    world.spec = make_spec(features=OLD)
+    with pytest.raises(SourceError, match=r"column 'gusts': found 'strong'"):
+        world.pull()
+
+
+def test_a_request_may_ask_for_a_shorter_training_window() -> None:
+    world = World()
+    asked = make_request_args(model="flights", run_id="r", dedupe_key="r", as_of=AS_OF, detail={"window_train": "2d"})
+    world.request_id = world.ledger.requests.open(**asked).id
+    assert world.pull().start == AS_OF - timedelta(days=5)
 
 
 def test_an_empty_window() -> None:

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.core.errors import EvergreenError, PromotionConflict, RunEnds
 from evergreen.core.ports import Ledger
-from evergreen.core.records import CandidateState, Release, RequestState
+from evergreen.core.records import FLEET, ApprovalState, CandidateState, Release, RequestState
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.steps.roll_out import roll_out
+from following import Serving
+from ledgers import passed, release
 from records import NOW, WATERMARK, make_candidate, make_request_args, make_spec, make_verdict
 
 LATER = NOW + timedelta(hours=1)
-SPEC = make_spec(serving={"pool": "fast"})
+SPEC = make_spec(serving={"pool": "fast"}, approval={"mode": "auto"})
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_a_passed_candidate_becomes_champion(ledger: Ledger, registry: FakeRegis
     assert registry.aliases == {("m", "champion"): 1}
     assert registry.runs[ledger.models.candidate("m", 1).mlflow_run].status == "FINISHED"
     row = ledger.requests.get(request)
-    assert (row.state, row.step, row.reason) == (RequestState.SERVED, "roll_out", "released version 1")
+    assert (row.state, row.step) == (RequestState.SERVED, "roll_out")
+    assert row.reason.startswith("released version 1; no replica of pool 'fast' is alive")
     assert row.closed_at == NOW
 
 
@@ -63,6 +66,19 @@ def test_the_former_champion_is_named_previous(ledger: Ledger, registry: FakeReg
     for version in (1, 2, 3):
         go(ledger, registry, judged(ledger, registry, version), version)
     assert registry.aliases == {("m", "champion"): 3, ("m", "previous"): 2}
+
+
+def test_aliases_follow_a_release_that_comes_while_they_are_set(ledger: Ledger) -> None:
+    class Slow(FakeRegistry):
+        def set_alias(self, model: str, alias: str, version: int) -> None:
+            if ledger.releases.champion("m").generation == 1:
+                release(ledger, passed(ledger, 2, seen=1))
+                self.register("m", self.start_run("m", "run-2", {}), {}, {"version": "2"})
+            super().set_alias(model, alias, version)
+
+    slow = Slow()
+    go(ledger, slow, judged(ledger, slow, 1), 1)
+    assert slow.aliases == {("m", "champion"): 2, ("m", "previous"): 1}
 
 
 def test_rolled_out_again_nothing_changes(ledger: Ledger, registry: FakeRegistry) -> None:
@@ -86,10 +102,19 @@ def test_killed_after_the_release_the_rest_is_made_up_for(ledger: Ledger, regist
     assert ledger.requests.get(request).state is RequestState.SERVED
 
 
-@pytest.mark.parametrize("state", [CandidateState.TRAINED, CandidateState.REJECTED, CandidateState.NOT_JUDGED])
-def test_only_what_passed_is_released(ledger: Ledger, registry: FakeRegistry, state: CandidateState) -> None:
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (CandidateState.TRAINED, "is trained, and only one that passed its gates can be released"),
+        (CandidateState.NOT_JUDGED, "is not_judged, and only one that passed its gates can be released"),
+        (CandidateState.REJECTED, r"was refused by its gates \(1 of 1 gates passed\)"),
+        (CandidateState.DECLINED, "was rejected by a person"),
+        (CandidateState.ROLLED_BACK, "was rolled back, and that blocks it. `evergreen rollback m --to 1`"),
+    ],
+)
+def test_only_what_passed_is_released(ledger: Ledger, registry: FakeRegistry, state: CandidateState, why: str) -> None:
     request = judged(ledger, registry, 1, state)
-    with pytest.raises(EvergreenError, match=f"m: version 1 is {state}, and only one that passed"):
+    with pytest.raises(EvergreenError, match=f"m: version 1 {why}.*Nothing was released"):
         go(ledger, registry, request, 1)
     assert ledger.releases.history() == []
     assert ledger.requests.get(request).state is RequestState.OPEN
@@ -108,3 +133,131 @@ def test_a_conflict_releases_nothing(ledger: Ledger, registry: FakeRegistry) -> 
         go(ledger, registry, early, 1)
     assert registry.aliases == {("m", "champion"): 2}
     assert ledger.requests.get(early).state is RequestState.OPEN
+
+
+# ---------------------------------------------------------------- holds
+
+
+@pytest.mark.parametrize(("what", "text"), [("m", "held"), (FLEET, "all models are held")])
+def test_under_a_hold_nothing_is_released_by_itself(
+    ledger: Ledger, registry: FakeRegistry, what: str, text: str
+) -> None:
+    request = judged(ledger, registry, 1)
+    ledger.holds.place(what, by="alice", reason="wrong fares", now=NOW)
+    with pytest.raises(RunEnds, match=f"^{text} since 2025-03-01 12:00 UTC by alice: wrong fares. Version 1") as ended:
+        go(ledger, registry, request, 1)
+    assert ended.value.served
+    assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
+    assert ledger.releases.history() == []
+
+
+def test_a_person_may_release_under_a_hold(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    ledger.holds.place("m", by="alice", reason="wrong fares", now=NOW)
+    assert go(ledger, registry, request, 1, released_by="bob").version == 1
+
+
+def test_a_hold_placed_after_the_release_does_not_undo_it(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    release = go(ledger, registry, request, 1)
+    ledger.holds.place("m", by="alice", reason="wrong fares", now=NOW)
+    assert go(ledger, registry, request, 1, now=LATER) == release
+
+
+# ---------------------------------------------------------------- judged again meanwhile
+
+
+def approved(ledger: Ledger, request: str) -> None:
+    """By ada, on what is known of version 1 now."""
+    candidate = ledger.models.candidate("m", 1)
+    asked = ledger.approvals.ask(candidate, request_id=request, run_id="run-1", expires_at=LATER, now=NOW)
+    ledger.approvals.answer(asked.id, state=ApprovalState.APPROVED, by="ada", reason="", now=NOW)
+
+
+def judged_again(ledger: Ledger, registry: FakeRegistry, **verdict: Any) -> None:
+    """Version 1, for another request, against the champion of now."""
+    seen = ledger.releases.champion("m").generation
+    found = make_verdict(**verdict)
+    ledger.models.judge("m", 1, verdict=found, state=CandidateState.PASSED, generation_seen=seen)
+
+
+def test_what_was_approved_is_released(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    approved(ledger, request)
+    judged_again(ledger, registry)  # to the same verdict, against the same champion
+    assert go(ledger, registry, request, 1, released_by="ada").version == 1
+
+
+def test_an_approval_does_not_stand_for_another_champion(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    approved(ledger, request)
+    go(ledger, registry, judged(ledger, registry, 2), 2)
+    judged_again(ledger, registry)
+    with pytest.raises(RunEnds, match=r"version 1 was judged again after ada approved it.*`evergreen retrain m`"):
+        go(ledger, registry, request, 1, released_by="ada")
+    assert [release.version for release in ledger.releases.history()] == [2]
+
+
+def test_an_approval_does_not_stand_for_another_verdict(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    approved(ledger, request)
+    judged_again(ledger, registry, reason="by gates that were loosened meanwhile")
+    with pytest.raises(RunEnds, match="judged again after ada approved it"):
+        go(ledger, registry, request, 1, released_by="ada")
+    assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
+
+
+def test_what_passed_without_a_person_does_not_where_one_must_decide_by_now(
+    ledger: Ledger, registry: FakeRegistry
+) -> None:
+    request = judged(ledger, registry, 1)
+    judged_again(ledger, registry, ask_why="the champion cannot be compared: column 'x' is gone")
+    with pytest.raises(RunEnds, match="column 'x' is gone"):
+        go(ledger, registry, request, 1)
+    assert ledger.releases.history() == []
+
+
+def test_a_release_is_told_as_one_where_the_registry_does_not_answer(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    versions = dict(registry.versions)
+    registry.versions.clear()  # it refuses to set an alias
+    with pytest.raises(KeyError):
+        go(ledger, registry, request, 1)
+    assert ledger.requests.get(request).state is RequestState.SERVED
+    assert ledger.requests.get(request).reason.startswith("released version 1")
+    registry.versions.update(versions)
+    go(ledger, registry, request, 1)
+    assert registry.aliases == {("m", "champion"): 1}
+
+
+# ---------------------------------------------------------------- does serving answer?
+
+
+def reason(ledger: Ledger, registry: FakeRegistry, serving: Serving) -> str:
+    """The reason of a request that is rolled out while this serving runs."""
+    serving.beat()
+    request = judged(ledger, registry, 1)
+    go(ledger, registry, request, 1, wait=serving.wait(30))
+    return ledger.requests.get(request).reason
+
+
+def test_the_reason_says_that_the_version_answers(ledger: Ledger, registry: FakeRegistry) -> None:
+    serving = Serving(ledger, replicas=("one:1", "two:1"), lag=3)
+    assert reason(ledger, registry, serving) == "released version 1, which answers"
+    assert 3 <= serving.waited < 4
+
+
+def test_the_release_stands_where_serving_does_not_follow_and_the_reason_says_who(
+    ledger: Ledger, registry: FakeRegistry
+) -> None:
+    serving = Serving(ledger, replicas=("one:1", "two:1"), stuck=frozenset({"two:1"}))
+    assert reason(ledger, registry, serving).startswith(
+        "released version 1; after 30 s version 1 does not answer everywhere yet: two:1 reports no version"
+    )
+    assert ledger.releases.live("fast")[0].version == 1
+
+
+def test_where_no_replica_lives_nothing_is_waited_for(ledger: Ledger, registry: FakeRegistry) -> None:
+    serving = Serving(ledger, replicas=())
+    assert reason(ledger, registry, serving).endswith("version 1 answers once one is started")
+    assert serving.waited == 0

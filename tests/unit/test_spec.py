@@ -51,7 +51,8 @@ def test_models_of_one_source_share_its_id_and_others_do_not() -> None:
     ids = [make_spec(source={**source, **what}).source.id for what in (
         {"table": "t"}, {"table": "u"}, {"query": "select * from t"}, {"query": "select * from u"}
     )]  # fmt: skip
-    assert len(set(ids)) == 4
+    files = [make_spec(source={"files": url, "event_time": "at", "key": "id"}).source.id for url in ("a.csv", "b.csv")]
+    assert len({*ids, *files}) == 6
     assert make_spec(name="other", source={**source, "table": "t"}).source.id == ids[0]
 
 

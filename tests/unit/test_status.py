@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Cause, Lease, RequestState, TriggerRequest
+from evergreen.core.records import FLEET, Approval, ApprovalState, Cause, Lease, RequestState, TriggerRequest
 from evergreen.core.status import Facts, ModelStatus, facts_of, outcome, readable_age, status_of
 from evergreen.fakes.ledger import in_memory_ledger
+from ledgers import release, roll_back
 from records import AS_OF, NOW, make_candidate, make_request_args, make_spec, make_verdict
 
 SPEC = make_spec()
@@ -56,13 +57,6 @@ def test_a_released_model(ledger: Ledger) -> None:
     [
         (RequestState.OPEN, "", "", "not admitted yet", "run run-1 to start"),
         (RequestState.CLAIMED, "train", "", "running train", "step train"),
-        (
-            RequestState.CLAIMED,
-            "approve",
-            "waiting for approval of version 7",
-            "running approve",
-            "approval of version 7",
-        ),
         (RequestState.CLAIMED, "approve", "", "running approve", "step approve"),
         (RequestState.SERVED, "judge", "auc 0.51", "auc 0.51", "5 new rows"),
         (RequestState.SKIPPED, "admit", "3 new rows, 5 needed", "skipped: 3 new rows, 5 needed", "5 new rows"),
@@ -75,6 +69,61 @@ def test_each_state_has_its_outcome_and_what_is_waited_for(
     request = replace(request_of(ledger), state=state, step=step, reason=reason)
     assert outcome(request) == told
     assert status_of(SPEC, Facts(last=request), NOW).waiting_for == waiting
+
+
+def ask(ledger: Ledger, request: TriggerRequest) -> Approval:
+    """The open question about version 1, until the next day."""
+    candidate = ledger.models.add_candidate(make_candidate(request_id=request.id))
+    until = NOW + timedelta(days=1)
+    return ledger.approvals.ask(candidate, request_id=request.id, run_id="run-1", expires_at=until, now=NOW)
+
+
+def test_an_open_approval_is_told_with_since_when_and_until_when(ledger: Ledger) -> None:
+    request = request_of(ledger)
+    ledger.requests.mark(request.id, now=NOW, state=RequestState.CLAIMED, step="approve")
+    asked = ask(ledger, request)
+    told = "approval of version 1, since 2025-03-01 12:00 UTC, until 2025-03-02 12:00 UTC"
+    assert row_of(ledger).waiting_for == told
+    ledger.approvals.answer(asked.id, state=ApprovalState.APPROVED, by="ada", reason="", now=NOW)
+    assert row_of(ledger).waiting_for == "step approve"
+
+
+def test_the_open_approval_of_an_earlier_request_is_not_waited_for(ledger: Ledger) -> None:
+    ask(ledger, request_of(ledger))
+    later = request_of(ledger, dedupe_key="later", run_id="run-2")
+    ledger.requests.mark(later.id, now=NOW, state=RequestState.CLAIMED, step="approve")
+    assert row_of(ledger).waiting_for == "step approve"
+
+
+def test_a_hold_is_told_with_who_and_why_and_how_to_lift_it(ledger: Ledger) -> None:
+    ledger.holds.place(FLEET, by="ben", reason="holiday", now=NOW)
+    row = row_of(ledger)
+    assert (row.hold_of, row.waiting_for) == (FLEET, "the hold to be lifted, then 5 new rows")
+    assert row.hold == (
+        "all models are held since 2025-03-01 12:00 UTC by ben: holiday "
+        "(to lift it: evergreen release-hold --all --reason …)"
+    )
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    row = row_of(ledger)
+    assert row.hold_of == "m"
+    assert row.hold.startswith("held since 2025-03-01 12:00 UTC by ada: wrong fares (to lift it: evergreen")
+    assert row.as_dict(NOW)["hold"] == row.hold
+    for held in ("m", FLEET):
+        ledger.holds.lift(held, by="ada", reason="solved", now=NOW)
+    assert (row_of(ledger).hold, row_of(ledger).hold_of, row_of(ledger).waiting_for) == ("", None, "5 new rows")
+
+
+def test_a_champion_by_a_rollback_says_so_and_keeps_the_data_of_its_version(ledger: Ledger) -> None:
+    for version in (1, 2):
+        as_of = AS_OF + timedelta(days=version)
+        request = request_of(ledger, dedupe_key=f"key-{version}", as_of=as_of)
+        made = make_candidate(version=version, request_id=request.id, generation_seen=version - 1)
+        release(ledger, ledger.models.add_candidate(made))
+    assert (row_of(ledger).version, row_of(ledger).rolled_back) == (2, False)
+    roll_back(ledger, ledger.models.candidate("m", 1))
+    row = row_of(ledger)
+    assert (row.version, row.rolled_back, row.released_by) == (1, True, "ada")
+    assert (row.data_until, row.hold_of) == (AS_OF + timedelta(days=1), "m")
 
 
 def test_an_open_request_waits_for_the_lease_that_another_run_holds(ledger: Ledger) -> None:

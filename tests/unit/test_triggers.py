@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.run_params import BadRunParameter
 from evergreen.core.spec_fields import format_duration
-from evergreen.core.triggers import Facts, Go, Skip, decide, dedupe_key, readable_time
+from evergreen.core.triggers import Facts, Go, Skip, decide, dedupe_key, end_of_window, readable_time
 from records import AS_OF, NOW, WATERMARK, make_request_args, make_spec
 
 DAY = timedelta(days=1)
@@ -33,13 +34,18 @@ def served(ago: timedelta, **changes: Any) -> TriggerRequest:
 
 
 def decided(
-    mine: TriggerRequest, *others: TriggerRequest, last: TriggerRequest | None = None, rows: int | None = 9000
+    mine: TriggerRequest,
+    *others: TriggerRequest,
+    last: TriggerRequest | None = None,
+    rows: int | None = 9000,
+    **more: Any,
 ) -> Go | Skip:
     """`others` newest first; those named 'later' were requested after mine."""
     later = [other for other in others if other.id == "later"]
     earlier = [other for other in others if other.id != "later"]
     rows = rows if mine.cause is Cause.NEW_DATA else None
-    return decide(SPEC, mine, Facts(requests=[*later, mine, *earlier], last_served=last, new_rows=rows, now=NOW))
+    facts = Facts(requests=[*later, mine, *earlier], last_served=last, new_rows=rows, now=NOW, **more)
+    return decide(SPEC, mine, facts)
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -101,6 +107,27 @@ def test_of_two_with_the_same_data_exactly_the_first_stays() -> None:
 @pytest.mark.parametrize("cause", [Cause.SCHEDULE, Cause.API, Cause.PERSON])
 def test_other_causes_are_not_coalesced(cause: Cause) -> None:
     assert decided(request(cause=cause), request("later", watermark=WATERMARK + DAY)) == Go()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_held_model_waits_for_a_person(cause: Cause) -> None:
+    expected = Go() if cause is Cause.PERSON else Skip("held since noon")
+    assert decided(request(cause=cause), held="held since noon") == expected
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_force_ignores_all_but_an_empty_source(cause: Cause) -> None:
+    last = served(timedelta(hours=2))
+    newer = request("later", watermark=WATERMARK + DAY)
+    assert decided(request(cause=cause), newer, last=last, rows=0, held="held", forced=True) == Go()
+    assert decided(request(cause=cause, watermark=None), forced=True) == Skip("the source holds no rows")
+
+
+def test_a_window_can_be_made_to_end_up_to_the_newest_complete_label() -> None:
+    assert end_of_window(WATERMARK, DAY, AS_OF) == AS_OF
+    assert end_of_window(WATERMARK, DAY, AS_OF - 30 * DAY) == AS_OF - 30 * DAY
+    with pytest.raises(BadRunParameter, match=r"allowed: up to 2013-02-28 23:00 UTC: the newest row is of 2013-03-01"):
+        end_of_window(WATERMARK, DAY, AS_OF + timedelta(seconds=1))
 
 
 def test_new_data_is_the_same_by_its_watermark_and_others_by_their_run() -> None:

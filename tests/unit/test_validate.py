@@ -18,6 +18,7 @@ from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.snapshots import InMemorySnapshots
 from evergreen.fakes.source import FakeSource
+from evergreen.fakes.store import InMemoryStore
 from evergreen.fakes.validator import FakeValidator
 from evergreen.steps.pull import pull
 from evergreen.steps.validate import validate
@@ -31,9 +32,9 @@ class World:
         hour = pl.when(pl.col("id").is_in(bad)).then(99).otherwise("hour")
         self.source = FakeSource(make_rows().with_columns(hour=hour), self.spec.source)
         self.ledger, self.snapshots, self.registry = in_memory_ledger(), InMemorySnapshots(), FakeRegistry()
-        self.suite = SUITE
+        self.store, self.suite = InMemoryStore(), SUITE
         self.request_id = open_request(self.ledger)
-        self.raw = pull(self.spec, self.ledger, self.source, self.snapshots, request_id=self.request_id)
+        self.raw = pull(self.spec, self.ledger, self.source, self.snapshots, self.store, request_id=self.request_id)
 
     def validate(self) -> Snapshot:
         return validate(

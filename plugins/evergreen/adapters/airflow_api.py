@@ -1,10 +1,11 @@
-"""Airflow's REST API, as far as Evergreen asks it: start a run, follow it, answer its approval, read its errors."""
+"""Airflow's REST API, as far as Evergreen asks it: runs, their approvals, DAGs and import errors."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,32 @@ import httpx
 from evergreen.core.errors import FoundProblem, ServiceFailed
 
 TIMEOUT = 30.0  # seconds
-STUMBLES = (1.0, 2.0, 4.0)  # pauses before a run is asked for again, seconds
+STUMBLES = (1.0, 2.0, 4.0)  # pauses before Airflow is asked again, seconds
+
+
+@dataclass(frozen=True)
+class Question:
+    """What Airflow shows of an approval, and the answer that it holds, if any (`responded_by` none: the timeout)."""
+
+    dag_id: str
+    run_id: str
+    subject: str
+    body: str
+    needs_reason: bool  # to approve; a rejection always needs one
+    asked_at: datetime
+    chosen: tuple[str, ...] = ()
+    params: Mapping[str, Any] | None = None
+    responded_at: datetime | None = None
+    responded_by: Mapping[str, str] | None = None
+
+    def as_event(self) -> dict[str, Any]:
+        """The answer as Airflow hands it to the waiting task."""
+        return {
+            "chosen_options": list(self.chosen),
+            "params_input": dict(self.params or {}),
+            "responded_at": self.responded_at,
+            "responded_by_user": self.responded_by,
+        }
 
 
 class AirflowApi:
@@ -26,16 +52,11 @@ class AirflowApi:
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, limits=no_idle_sockets)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run now; returns its run id. Asked again where Airflow stumbles: the id makes twice once."""
+        """Start a run now; returns its run id, which makes twice once."""
         run_id = f"manual__{datetime.now(UTC).isoformat()}_{secrets.token_hex(3)}"
         path = f"dags/{quote(dag_id)}/dagRuns"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         answer = self._signed_in("POST", path, body)
-        for pause in STUMBLES:
-            if not answer.is_server_error:
-                break
-            time.sleep(pause)  # on SQLite, another writer held the lock
-            answer = self._signed_in("POST", path, body)
         if answer.status_code == httpx.codes.CONFLICT:  # an earlier try did start it
             return run_id
         return str(_checked("POST", path, answer)["dag_run_id"])
@@ -53,10 +74,35 @@ class AirflowApi:
         """Write the run's note, which the UI shows beside it."""
         self._ask("PATCH", f"{_run(dag_id, run_id)}?update_mask=note", {"note": text[:1000]})
 
-    def approve(self, dag_id: str, run_id: str, option: str, *, task_id: str = "approve") -> None:
-        """Answer a waiting approval with 'Approve' or 'Reject'."""
-        address = f"{_run(dag_id, run_id)}/taskInstances/{task_id}/-1/hitlDetails"
-        self._ask("PATCH", address, {"chosen_options": [option], "params_input": {}})
+    def waiting(self, dag_id: str) -> list[Question]:
+        """The approvals of a model that wait for a person, oldest first."""
+        found = self._ask("GET", f"{_run(dag_id, '~')}/hitlDetails?state=awaiting_input&limit=100&order_by=created_at")
+        return [_question(detail) for detail in found["hitl_details"] if not detail["response_received"]]
+
+    def question(self, dag_id: str, run_id: str, *, task_id: str = "approve") -> Question | None:
+        """What the run's approval shows, answered or not; none where it was never asked."""
+        address = f"{_run(dag_id, run_id)}/{_hitl(task_id)}"
+        answer = self._signed_in("GET", address, None)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _question(_checked("GET", address, answer))
+
+    def approve(self, dag_id: str, run_id: str, option: str, *, reason: str = "", task_id: str = "approve") -> None:
+        """Answer a waiting approval with 'Approve' or 'Reject'. Raises FoundProblem where it is answered already."""
+        address = f"{_run(dag_id, run_id)}/{_hitl(task_id)}"
+        answer = self._signed_in("PATCH", address, {"chosen_options": [option], "params_input": {"reason": reason}})
+        if answer.status_code != httpx.codes.CONFLICT:
+            _checked("PATCH", address, answer)
+        elif not self._is_mine(self.question(dag_id, run_id, task_id=task_id), option, reason):
+            raise FoundProblem(
+                f"approval of {dag_id}, run {run_id}",
+                found="an answer already",
+                allowed="one answer; the first stands",
+                do=f"`evergreen history {dag_id}` shows who answered, and what came of it.",
+            )
+
+    def _is_mine(self, question: Question | None, option: str, reason: str) -> bool:
+        """Whether the answer is the one that this user gave: an earlier try has written it."""
+        who = (question.responded_by or {}).get("name") if question else None
+        return bool(question) and (who, question.chosen, question.params) == (self._user, (option,), {"reason": reason})
 
     def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
         """Run tasks of a run again, with all that follow them."""
@@ -88,6 +134,16 @@ class AirflowApi:
         return _checked(method, path, self._signed_in(method, path, body))
 
     def _signed_in(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        """Asked again where Airflow stumbles: on SQLite another writer may hold the lock."""
+        answer = self._once(method, path, body)
+        for pause in STUMBLES:
+            if not answer.is_server_error:
+                break
+            time.sleep(pause)
+            answer = self._once(method, path, body)
+        return answer
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         if "Authorization" not in self._http.headers:
             self._sign_in()
         answer = self._send(method, path, body)
@@ -134,6 +190,27 @@ def _checked(method: str, path: str, answer: httpx.Response) -> dict[str, Any]:
 
 def _run(dag_id: str, run_id: str) -> str:
     return f"dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _hitl(task_id: str) -> str:
+    return f"taskInstances/{quote(task_id)}/-1/hitlDetails"
+
+
+def _question(detail: Mapping[str, Any]) -> Question:
+    task, answered = detail["task_instance"], detail["responded_at"]
+    reason = detail["params"].get("reason", {})
+    return Question(
+        dag_id=task["dag_id"],
+        run_id=task["dag_run_id"],
+        subject=detail["subject"],
+        body=detail["body"] or "",
+        needs_reason=bool(reason.get("schema", {}).get("minLength")),
+        asked_at=datetime.fromisoformat(detail["created_at"]),
+        chosen=tuple(detail["chosen_options"] or ()),
+        params=detail["params_input"],
+        responded_at=datetime.fromisoformat(answered) if answered else None,
+        responded_by=detail["responded_by_user"],
+    )
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -56,9 +56,11 @@ class MlflowRegistry:
         if not found:
             own = {**tags, RUN_NAME: name}
             return str(self._client.create_run(experiment, run_name=name, tags=own).info.run_id)
-        run_id = str(found[0].info.run_id)
-        self._client.update_run(run_id, status="RUNNING")
-        self.log(run_id, tags=tags)
+        run_id, known = str(found[0].info.run_id), found[0].data.tags
+        if found[0].info.status != "RUNNING":
+            self._client.update_run(run_id, status="RUNNING")
+        if new := {name: value for name, value in tags.items() if known.get(name) != value}:
+            self.log(run_id, tags=new)
         return run_id
 
     def log(

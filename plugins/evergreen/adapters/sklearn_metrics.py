@@ -8,6 +8,7 @@ from sklearn import metrics as skl
 from evergreen.core.metrics import Task
 
 MISSING = float("nan")
+CALIBRATION_BINS = 10
 
 
 def measure(task: Task, truth: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
@@ -28,6 +29,7 @@ def _binary(truth: np.ndarray, chance: np.ndarray) -> dict[str, float]:
         "brier": skl.brier_score_loss(truth, chance, pos_label=1),
         "average_precision": skl.average_precision_score(truth, chance) if both else MISSING,
         "accuracy": skl.accuracy_score(truth, chance >= 0.5),
+        "calibration_error": _calibration_error(truth, chance),
     }
 
 
@@ -38,6 +40,8 @@ def _multiclass(truth: np.ndarray, chances: np.ndarray) -> dict[str, float]:
     return {
         "logloss": skl.log_loss(truth, chances, labels=range(classes)) if known else MISSING,
         "accuracy": skl.accuracy_score(truth, chances.argmax(axis=1)),
+        "brier": skl.brier_score_loss(truth, chances, labels=range(classes), scale_by_half=False) if known else MISSING,
+        "calibration_error": _calibration_error(truth == chances.argmax(axis=1), chances.max(axis=1)),
     }
 
 
@@ -45,5 +49,17 @@ def _regression(truth: np.ndarray, numbers: np.ndarray) -> dict[str, float]:
     return {
         "mae": skl.mean_absolute_error(truth, numbers),
         "rmse": skl.root_mean_squared_error(truth, numbers),
-        "r2": skl.r2_score(truth, numbers) if len(truth) > 1 else MISSING,
+        "r2": skl.r2_score(truth, numbers) if len(np.unique(truth)) > 1 else MISSING,
+        "bias": np.mean(numbers - truth),
+        "quantile_loss": skl.mean_pinball_loss(truth, numbers, alpha=0.5),
     }
+
+
+def _calibration_error(happened: np.ndarray, chance: np.ndarray) -> float:
+    """How far the chance is from how often it happened: the mean over ten bins of equal width, by their rows.
+
+    For several classes: of the class that is named. scikit-learn draws such a curve and gives no number of it.
+    """
+    bins = np.digitize(chance, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1])
+    apart = [abs(happened[bins == at].mean() - chance[bins == at].mean()) for at in np.unique(bins)]
+    return float(np.average(apart, weights=np.unique(bins, return_counts=True)[1]))

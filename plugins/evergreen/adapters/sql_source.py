@@ -51,6 +51,11 @@ class SqlSource:
                 return None
             return self._text_form(connection, rows).parse(newest) if self._sqlite else _utc(newest)
 
+    def columns(self) -> frozenset[str]:
+        """The names of all columns that it has."""
+        with self._connected() as connection:
+            return frozenset(self._found(connection))
+
     def count(self, after: datetime | None, until: datetime) -> int:
         """How many rows have `after < event_time <= until` (no lower bound for none)."""
         with self._connected() as connection:
@@ -142,10 +147,7 @@ class SqlSource:
 
     def _rows(self, connection: sa.Connection, columns: Sequence[str]) -> sa.FromClause:
         """The table or query, its columns known by name. Raises SourceError for one that it does not have."""
-        if self._source.table:
-            self._check_table(connection, self._source.table)
-        everything = sa.select(sa.literal_column("*")).select_from(self._from([])).limit(0)
-        found = list(connection.execute(everything).keys())
+        found = self._found(connection)
         for name in dict.fromkeys([*columns, self._source.event_time, self._source.key]):
             if name not in found:
                 raise self._refused(
@@ -155,6 +157,13 @@ class SqlSource:
                     column=name,
                 )
         return self._from(found)
+
+    def _found(self, connection: sa.Connection) -> list[str]:
+        """The names of all columns. Raises SourceError where there is no such table."""
+        if self._source.table:
+            self._check_table(connection, self._source.table)
+        everything = sa.select(sa.literal_column("*")).select_from(self._from([])).limit(0)
+        return list(connection.execute(everything).keys())
 
     def _from(self, columns: Sequence[str]) -> sa.FromClause:
         parts: list[Any] = [sa.column(name) for name in columns]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure  # no pyplot: no global state, no window, Agg by default
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure  # no pyplot: no global state, no window
 
 SHOWN = 20
+DPI = 110
 IMPORTANCE, CURVE = "plots/feature_importance.png", "plots/training_curve.png"
 
 
@@ -18,7 +20,7 @@ def draw(importances: Mapping[str, float], history: Mapping[str, Sequence[float]
 
 def _importance(importances: Mapping[str, float]) -> bytes:
     top = sorted(importances.items(), key=lambda item: item[1])[-SHOWN:]
-    figure = Figure(figsize=(7, 1 + 0.28 * len(top)), layout="constrained")
+    figure = _figure(1 + 0.28 * len(top))
     axes = figure.subplots()
     axes.barh([name for name, _ in top], [share for _, share in top], color="#2e7d32")
     axes.set_xlabel("share of total gain")
@@ -28,7 +30,7 @@ def _importance(importances: Mapping[str, float]) -> bytes:
 
 
 def _curve(history: Mapping[str, Sequence[float]], kept: int) -> bytes:
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = _figure(4)
     axes = figure.subplots()
     for (name, values), color in zip(history.items(), ("#9e9e9e", "#2e7d32", "#1565c0", "#ef6c00"), strict=False):
         axes.plot(range(1, len(values) + 1), values, label=name, color=color)
@@ -40,7 +42,11 @@ def _curve(history: Mapping[str, Sequence[float]], kept: int) -> bytes:
     return _png(figure)
 
 
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(7, height), dpi=DPI, layout="constrained")
+
+
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    FigureCanvasAgg(figure).print_png(buffer)  # savefig would make the same bytes, and draw twice for them
     return buffer.getvalue()

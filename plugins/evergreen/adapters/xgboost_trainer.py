@@ -1,4 +1,4 @@
-"""Trains and scores with XGBoost's native API, from Polars over Arrow, without a pandas detour.
+"""Trains and predicts with XGBoost's native API, from Polars over Arrow, without a pandas detour.
 
 The newest 15 % of the rows are the early-stopping tail: they choose how many trees are kept and grow none.
 All cores are used (XGBoost's default, which minds a container's limit); the bytes do not depend on how many.
@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import xgboost as xgb
 
@@ -21,11 +22,10 @@ from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
 from evergreen.core.errors import TrainingRefused
 from evergreen.core.metrics import Task
 from evergreen.core.ports import TrainedModel
+from evergreen.core.scorable import refuse_unscorable
 from evergreen.core.trainable import refuse_label, refuse_untrainable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from evergreen.core.spec import ModelSpec
 
 Measure = Callable[[Task, "np.ndarray", "np.ndarray"], dict[str, float]]
@@ -43,7 +43,7 @@ EVAL_METRIC = {Task.BINARY: "logloss", Task.MULTICLASS: "mlogloss", Task.REGRESS
 
 
 class XGBoostTrainer:
-    """Fits boosters and scores rows. `measure` gives the metrics of a task, `draw` the pictures of a run."""
+    """Fits boosters and answers rows. `measure` gives the metrics of a task, `draw` the pictures of a run."""
 
     def __init__(self, measure: Measure, draw: Draw) -> None:
         self._measure, self._draw = measure, draw
@@ -104,13 +104,15 @@ class XGBoostTrainer:
             plots=self._draw(importances, curve, kept),
         )
 
-    def score(self, spec: ModelSpec, files: Mapping[str, bytes], frame: pl.DataFrame) -> dict[str, float]:
-        """See Trainer. A metric that these rows cannot give is NaN."""
-        booster = xgb.Booster(model_file=bytearray(files[MODEL]))
+    def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
+        """See Trainer."""
         schema = json.loads(files[SCHEMA])
+        refuse_unscorable(schema["features"], frame)
+        if not frame.height:
+            return np.empty((0, schema["classes"]) if "classes" in schema else 0)
+        booster = xgb.Booster(model_file=bytearray(files[MODEL]))
         categories = {feature["name"]: feature.get("categories") for feature in schema["features"]}
-        rows = frame.filter(_has_label(spec))
-        return self._measure(spec.task, _label(spec, rows), _predict(booster, rows, categories))
+        return _predict(booster, frame, categories).astype(np.float64)
 
 
 Categories = dict[str, list[str] | None]  # by feature, in the spec's order; none for a number
@@ -203,9 +205,9 @@ def _golden(booster: xgb.Booster, rows: pl.DataFrame, categories: Categories) ->
 
     Numbers are those of float32, and read back from JSON unchanged.
     """
-    inputs = _inputs(rows, categories).with_columns(pl.col(pl.Float32).fill_nan(None))
-    some = inputs.gather_every(max(1, inputs.height // GOLDEN_ROWS)).head(GOLDEN_ROWS)
-    some = pl.concat([some, inputs.clear(1)])
+    some = rows.gather_every(max(1, rows.height // GOLDEN_ROWS)).head(GOLDEN_ROWS)
+    some = _inputs(some, categories).with_columns(pl.col(pl.Float32).fill_nan(None))
+    some = pl.concat([some, some.clear(1)])
     answers = booster.predict(xgb.DMatrix(some, enable_categorical=True))
     return {"rows": some.to_dicts(), "predictions": answers.tolist()}
 

@@ -6,8 +6,14 @@ import sys
 
 import typer
 
+from evergreen.cli.approve import approve, reject
 from evergreen.cli.check import check, schema
+from evergreen.cli.history import history
+from evergreen.cli.hold import hold, release_hold
+from evergreen.cli.new import new
+from evergreen.cli.open import open
 from evergreen.cli.retrain import retrain
+from evergreen.cli.rollback import rollback
 from evergreen.cli.stack import demo, down, up
 from evergreen.cli.status import status
 from evergreen.core.errors import EvergreenError
@@ -35,7 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-for command in (check, status, retrain, up, down, demo, schema):
+COMMANDS = (
+    new, check, status, retrain, approve, reject, rollback, hold, release_hold, history, up, open, down, demo, schema,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -14,7 +14,7 @@ from evergreen.core.spec import ModelSpec
 
 
 def check(as_json: AsJson = False) -> None:
-    """Check all model specs and suites; tell every problem at once.
+    """Check all specs and suites; tell every problem at once.
 
     \b
     Reads models/*/model.yaml (merged with models/_defaults.yaml) and

@@ -10,9 +10,8 @@ from urllib.parse import quote
 import typer
 
 from evergreen import wiring
-from evergreen.cli.screen import AsJson, console, find_model, print_json
+from evergreen.cli.screen import AsJson, console, find_model, print_json, running_stack
 from evergreen.core.catalog import load_catalog
-from evergreen.core.errors import ServiceFailed
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import AirflowApi
@@ -21,12 +20,14 @@ if TYPE_CHECKING:
 ENDED = frozenset({"success", "failed"})
 UNDER_WAY = frozenset({"running", "queued", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule"})
 POLL = 1.0  # seconds
-NOT_RUNNING = "Evergreen is not running here. Start it with `evergreen up`."
 
 
 def retrain(
     model: Annotated[str, typer.Argument(help="Name of the model, as its folder is called.")],
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger and shown on the run.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Take up again what was refused or rolled back.")] = False,
+    window_end: Annotated[str, typer.Option(metavar="TIME", help="Use no row later than this.")] = "",
+    window_train: Annotated[str, typer.Option(metavar="LENGTH", help="Instead of the spec's window.train.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit status 1 if it does not succeed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,12 +41,19 @@ def retrain(
     Examples:
       evergreen retrain flight-delay --reason "May was repaired in the source"
       evergreen retrain flight-delay --wait && echo it answers
+      evergreen retrain flight-delay --window-end 2013-12-01T00:00:00Z
+      evergreen retrain flight-delay --window-train 120d --force
     """
+    from evergreen.core.run_params import RunParams, given
+
     settings = wiring.Settings.load()
     spec = find_model(load_catalog(settings.root), model)
-    stack = _running(settings)
+    stack = running_stack(settings)
     api = wiring.airflow(stack.airflow_url, stack.user, stack.password)
-    run_id = api.trigger(spec.name, {"requested_by": getpass.getuser(), "reason": reason})
+    asked = {"reason": reason, "force": force, "window_end": window_end, "window_train": window_train}
+    conf = given({"requested_by": getpass.getuser(), **asked})
+    RunParams.of(conf)  # told here, before a run is started
+    run_id = api.trigger(spec.name, conf)
     told = {"model": spec.name, "run_id": run_id, "url": _url(stack, spec.name, run_id)}
     if not as_json:
         typer.echo(f"Retraining {spec.name}: {told['url']}")
@@ -56,15 +64,6 @@ def retrain(
     elif wait:
         typer.echo(f"The run ended: {state}. {why.get('outcome', '')}".rstrip())
     raise typer.Exit(1 if wait and state != "success" else 0)
-
-
-def _running(settings: wiring.Settings) -> Stack:
-    from evergreen import supervisor
-
-    stack = supervisor.running(settings)
-    if stack is None:
-        raise ServiceFailed(NOT_RUNNING)
-    return stack
 
 
 def _url(stack: Stack, model: str, run_id: str) -> str:

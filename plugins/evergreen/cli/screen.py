@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evergreen.core.errors import FoundProblem
+from evergreen.core.errors import FoundProblem, ServiceFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evergreen.core.catalog import Catalog
     from evergreen.core.spec import ModelSpec
     from evergreen.supervisor import Stack
+    from evergreen.wiring import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for a script, on stdout.")]
 WIDTH = 80
@@ -56,10 +57,22 @@ def find_model(catalog: Catalog, name: str) -> ModelSpec:
     raise UnknownModel(f"model '{name}'", found="no valid spec", allowed=", ".join(catalog.specs) or "none yet", do=do)
 
 
+def running_stack(settings: Settings) -> Stack:
+    """What runs here. Raises ServiceFailed where nothing does."""
+    from evergreen import supervisor
+
+    stack = supervisor.running(settings)
+    if stack is None:
+        raise ServiceFailed("Evergreen is not running here. Start it with `evergreen up`.")
+    return stack
+
+
 def where_it_runs(stack: Stack) -> list[str]:
     """Addresses and sign-in of a running stack, one line each."""
     return [
         f"Airflow   {stack.airflow_url}   user {stack.user}, password {stack.password}",
+        f"          {'to approve and roll back:':<{len(stack.airflow_url)}}   "
+        f"user {stack.oncall}, password {stack.oncall_password}",
         f"MLflow    {stack.mlflow_url}",
         f"Serving   {stack.serving_url}",
     ]

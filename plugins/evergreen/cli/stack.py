@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -46,15 +47,24 @@ def down(as_json: AsJson = False) -> None:
         typer.echo(f"Stopped {ended} processes." if ended else "Nothing was running.")
 
 
-def demo() -> None:
-    """Play the whole loop on real flights, from data to answers.
+def demo(
+    ask: Annotated[bool, typer.Option("--ask", help="Wait for you to approve in the Airflow UI.")] = False,
+) -> None:
+    """Play the whole loop on real flights.
 
     \b
-    Takes some minutes, shows what happens, and leaves everything running to be
-    looked at; the end names the addresses and how to stop. Exit status 1 if
-    anything that it promises did not happen. Its home (EVERGREEN_HOME, default
-    .evergreen) must hold no models of your own: it starts with an empty one.
-    """
-    from evergreen.demo.story import play
+    First models, a retrain by new data, a batch stopped, an approval, a worse
+    candidate refused, a rollback. Takes some minutes, shows what happens, and
+    leaves everything running to be looked at; the end names the addresses and how
+    to stop. Exit status 1 if anything that it promises did not happen. Its home
+    (EVERGREEN_HOME, default .evergreen) must hold no models of your own: it
+    starts with an empty one.
 
-    raise typer.Exit(play())
+    \b
+    Examples:
+      evergreen demo          on-call's approval comes through the same API
+      evergreen demo --ask    you are on call
+    """
+    from evergreen.demo.plot import play
+
+    raise typer.Exit(play(ask=ask))

@@ -12,6 +12,7 @@ import typer
 from evergreen import wiring
 from evergreen.cli.screen import AsJson, console, counted, find_model, print_json, where_it_runs
 from evergreen.core.catalog import load_catalog
+from evergreen.core.records import FLEET
 from evergreen.core.status import Facts, ModelStatus, facts_of, readable_age, status_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def status(
         typer.echo(line)
     if rows and not model:
         console().print("", _table(rows, now))
+        for line in _holds(rows):
+            typer.echo(line)
     if catalog.problems:
         typer.echo(
             f"\n{counted(len(catalog.problems), 'problem')} in model specs or suites: `evergreen check` names them."
@@ -82,7 +85,8 @@ def _champion(row: ModelStatus, now: datetime) -> str:
     if row.version is None or row.released_at is None:
         return "none yet"
     data = f"\ndata to {row.data_until:%Y-%m-%d}" if row.data_until else ""
-    return f"version {row.version}\n{readable_age(now - row.released_at)} old{data}"
+    back = f"\nrolled back by {row.released_by}" if row.rolled_back else ""
+    return f"version {row.version}{back}\n{readable_age(now - row.released_at)} old{data}"
 
 
 def _trigger(row: ModelStatus, now: datetime) -> str:
@@ -94,30 +98,36 @@ def _short(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
-def _one(row: ModelStatus, now: datetime) -> list[str]:
-    import textwrap
+def _holds(rows: list[ModelStatus]) -> list[str]:
+    """Each hold, once, under the table."""
+    held = [row.hold if row.hold_of == FLEET else f"{row.model} is {row.hold}" for row in rows if row.hold]
+    return ["", *(_filled(text) for text in dict.fromkeys(held))] if held else []
 
+
+def _one(row: ModelStatus, now: datetime) -> list[str]:
     told = {
         "model": row.model,
         "champion": ", ".join(_champion(row, now).split("\n")),
-        "released by": row.released_by or "",
+        "released by": "" if row.rolled_back else row.released_by or "",
+        "hold": row.hold,
         "last trigger": ", ".join(_trigger(row, now).split("\n")),
         "run": row.run_id or "",
         "outcome": row.outcome,
         "waiting for": row.waiting_for,
     }
-    return [
-        "",
-        *(
-            textwrap.fill(
-                text,
-                80,
-                initial_indent=f"{name:<14}",
-                subsequent_indent=" " * 14,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            for name, text in told.items()
-            if text
-        ),
-    ]
+    return ["", *(_filled(text, name) for name, text in told.items() if text)]
+
+
+def _filled(text: str, name: str = "") -> str:
+    """In 80 columns, beside its name."""
+    import textwrap
+
+    wide = 14 if name else 0
+    return textwrap.fill(
+        text,
+        80,
+        initial_indent=f"{name:<{wide}}",
+        subsequent_indent=" " * wide,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

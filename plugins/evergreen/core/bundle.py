@@ -1,6 +1,7 @@
 """The bundle: a content-addressed set of files that serving answers from.
 
-    manifest.json   {"format": 1, "model": …, "files": {name: sha256}, "train_key": …, "snapshot": …}
+    manifest.json   {"format": 1, "model": …, "files": {name: sha256}, "train_key": …, "snapshot": …,
+                     "label": the label's column}
     model.ubj       the booster
     schema.json     {"task", "features": [{"name", "kind": "number" | "category", "categories": […]}],
                      "unknown_category": "missing" | "refuse", "classes": n for multiclass}
@@ -59,6 +60,14 @@ def gather(bundle: str, read: Callable[[str], bytes]) -> dict[str, bytes]:
         files[name] = read(name)
     verify(bundle, files)
     return files
+
+
+def one_file(bundle: str, name: str, read: Callable[[str], bytes]) -> bytes:
+    """One file of a bundle, verified. Raises BundleRefused, KeyError for a name that the manifest has not."""
+    digest = file_names(bundle, read(MANIFEST))[name]
+    data = read(name)
+    _agree(bundle, name, digest, data)
+    return data
 
 
 def verify(bundle: str, files: Mapping[str, bytes]) -> None:

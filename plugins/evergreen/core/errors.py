@@ -9,6 +9,9 @@ EvergreenError                 facts in, one readable sentence out; a retry does
 ├── TrainingRefused            the data cannot be learned from (one class, all-null label, ...)
 ├── BundleRefused              a bundle's files do not match their hashes, or its golden rows disagree
 ├── PromotionConflict          the champion changed since the candidate was judged
+├── NotComparable              the champion cannot be scored on the candidate's rows
+├── RehearsalFailed            the candidate's throwaway serving process did not get ready, or died
+├── ServingFailed              serving refused a request, or did not answer
 ├── LeaseBusy                  another run of this model holds the lease: worth a retry
 └── ServiceFailed              a component of the embedded shape did not come up
 RunEnds                        not an error: the run has nothing (more) to do, and says why
@@ -85,6 +88,18 @@ class PromotionConflict(EvergreenError):
 
 def _rebuild_conflict(model: str, seen: int, found: int) -> PromotionConflict:
     return PromotionConflict(model, seen=seen, found=found)
+
+
+class NotComparable(EvergreenError):
+    """Raised when a model cannot be scored on these rows: a column is gone, or has another type."""
+
+
+class RehearsalFailed(EvergreenError):
+    """Raised when a throwaway serving process does not get ready or dies; the message holds what it said."""
+
+
+class ServingFailed(EvergreenError):
+    """Raised when serving refuses a request or does not answer."""
 
 
 class LeaseBusy(EvergreenError):

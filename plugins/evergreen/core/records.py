@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -28,13 +29,53 @@ class RequestState(StrEnum):
 
 
 class CandidateState(StrEnum):
-    """trained → passed | rejected | not_judged; passed → released."""
+    """trained → passed | rejected (by its gates) | not_judged; passed → released | declined (by a person);
+    released → rolled_back. Rejected, declined, released and rolled back block the train key.
+    """
 
     TRAINED = "trained"
     NOT_JUDGED = "not_judged"
     PASSED = "passed"
     REJECTED = "rejected"
+    DECLINED = "declined"
     RELEASED = "released"
+    ROLLED_BACK = "rolled_back"
+
+
+# May not be released, unless reopened and judged anew.
+REFUSED = frozenset({CandidateState.REJECTED, CandidateState.DECLINED, CandidateState.ROLLED_BACK})
+ENDED = frozenset({*REFUSED, CandidateState.RELEASED})  # nothing comes after, unless it is reopened
+
+
+class GateState(StrEnum):
+    """What came of a gate. Without a champion, gates against it are left out: `no champion`."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_JUDGED = "not judged"
+    NOT_COMPARABLE = "not comparable"
+    NO_CHAMPION = "no champion"
+
+
+class ApprovalState(StrEnum):
+    """open → approved | rejected | expired | void; the first answer stands.
+
+    Void: answered, but without a reason where one is needed, or after what was asked about had changed. Only a
+    rejection blocks the candidate.
+    """
+
+    OPEN = "open"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+class ReleaseKind(StrEnum):
+    """Why a version was made champion."""
+
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True)
@@ -98,25 +139,69 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """One gate of a verdict. `value` is none where it could not be judged."""
+class SliceResult:
+    """A sliced gate on the rows of one value. `low` and `high` are as in GateResult."""
 
-    metric: str
-    limit: str
-    value: float | None
-    passed: bool
+    value: str
+    rows: int
+    state: GateState
+    candidate: float | None = None
+    champion: float | None = None
+    low: float | None = None
+    high: float | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
+class GateResult:
+    """One limit of a verdict: a gate of the spec with two limits gives two of these.
+
+    `metric` carries its parameter ('accuracy@0.3'); `limit` is what ops read ('≥ 0.6'). `candidate` and `champion`
+    are the metric of each on the same rows, none where it was not measured. `low` and `high` bound, at the gate's
+    confidence, the candidate's value, or for a gate against the champion its improvement (positive is better,
+    whatever the metric). `slice` is the column of a sliced gate, whose rows stand in `slices`.
+    """
+
+    metric: str
+    limit: str
+    state: GateState
+    candidate: float | None = None
+    champion: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int = 0
+    slice: str = ""
+    slices: tuple[SliceResult, ...] = ()
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the limit was judged and kept."""
+        return self.state is GateState.PASSED
+
+    @property
+    def vetoes(self) -> bool:
+        """Whether it stops the candidate: failed, or not judged where it is no slice."""
+        return self.state is GateState.FAILED or (self.state is GateState.NOT_JUDGED and not self.slice)
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What judge found. `judged` is false where there were too few fresh rows: that blocks no train key."""
+    """What judge found. `judged` is false where there were too few fresh rows: that blocks no train key.
+
+    `metrics` and `champion_metrics` are all metrics of the task on the same rows. `ask_why` says why a person must
+    decide whatever the approval mode is (the champion could not be compared); else it is empty.
+    """
 
     judged: bool
     passed: bool
     rows: int
     gates: tuple[GateResult, ...]
     reason: str
+    champion_version: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    champion_metrics: Mapping[str, float] = field(default_factory=dict)
+    ask_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +238,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class Release:
-    """An immutable decision to serve one version."""
+    """An immutable decision to serve one version.
+
+    `request_id` is the trigger request that made the version. `act` names the act that released it (for a rollback,
+    the run or command), so that the same act done twice is one release.
+    """
 
     id: str
     model: str
@@ -166,6 +255,55 @@ class Release:
     reason: str
     watermark: datetime | None
     released_at: datetime
+    kind: ReleaseKind = ReleaseKind.PROMOTION
+    act: str = ""
+
+
+FLEET = "*"  # the model of a hold on all models
+
+
+@dataclass(frozen=True)
+class Hold:
+    """No automatic promotion of a model (or of all: FLEET), until a person lifts it."""
+
+    model: str
+    by: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class HoldEvent:
+    """A hold placed or lifted; the history of holds never shrinks."""
+
+    model: str
+    held: bool
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One question to people about one candidate, and its answer. `answered_by` is none after a timeout.
+
+    `evidence` is the digest of the verdict that the question shows (core.verdict_json).
+    """
+
+    id: str
+    model: str
+    version: int
+    request_id: str
+    run_id: str
+    bundle: str
+    generation_seen: int
+    asked_at: datetime
+    expires_at: datetime
+    state: ApprovalState
+    answered_by: str | None = None
+    reason: str = ""
+    answered_at: datetime | None = None
+    evidence: str = ""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,16 @@ def _ref(node: Mapping[str, Any]) -> str | None:
 
 def markdown() -> str:
     """The reference page."""
-    return "\n".join([_PAGE, *(line for path, _ in parts() for line in _section(path))])
+    return "\n".join([_PAGE, *(line for path, _ in parts() for line in _section(path)), *_run_parameters()])
+
+
+def _run_parameters() -> Iterator[str]:
+    from evergreen.core.run_params import table
+
+    yield "## Parameters of a run\n"
+    asked = "Not in the file: Airflow's trigger form asks for them, the REST API takes them as `conf`."
+    yield f"{asked} All may be left out.\n"
+    yield table()
 
 
 def _section(path: str) -> Iterator[str]:

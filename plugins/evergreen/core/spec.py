@@ -6,20 +6,20 @@ One pydantic model gives the check, the JSON Schema for editors and the referenc
 
 from __future__ import annotations
 
-import hashlib
-import math
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import InitErrorDetails
 
-from evergreen.core.metrics import METRICS_BY_TASK, Task
+from evergreen.core.metrics import Task
+from evergreen.core.spec_approval import Approval, ApprovalMode
 from evergreen.core.spec_fields import (
+    Column,
     Cron,
     Duration,
     LongerThanZero,
+    Name,
     Strict,
     check_params,
     did_you_mean,
@@ -27,49 +27,10 @@ from evergreen.core.spec_fields import (
     refuse,
     refuse_one,
 )
+from evergreen.core.spec_gates import Gate, gate_problems
+from evergreen.core.spec_source import Source
 
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9-]*$")]
-Column = Annotated[str, Field(min_length=1)]
-
-
-class Source(Strict):
-    """Where the rows come from: a table or a query, over a connection."""
-
-    connection: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
-        description="Airflow connection id, or the URL in EVERGREEN_CONN_<NAME>: letters, digits and _",
-    )
-    table: str | None = Field(default=None, min_length=1, description="Table to read; either this or query")
-    query: str | None = Field(default=None, min_length=1, description="SELECT to read; either this or table")
-    event_time: Column = Field(description="Column with the time of the event, UTC")
-    key: Column = Field(description="Column that is unique in the window")
-
-    @model_validator(mode="after")
-    def _reads_one_thing(self) -> Source:
-        if (self.table is None) == (self.query is None):
-            both = "both 'table' and 'query'" if self.table else "neither 'table' nor 'query'"
-            refuse_one(self, found=both, allowed="one of the two", do="Write what to read once, as table or as query.")
-        refuse([*self._query_problem(), *self._column_problem()])
-        return self
-
-    def _query_problem(self) -> list[InitErrorDetails]:
-        words = (self.query or "").split()
-        if self.query is None or (words and words[0].lower() in ("select", "with") and not words[-1].endswith(";")):
-            return []
-        allowed, do = "one SELECT (or WITH … SELECT), without ';' at its end", "It is read as a subquery: write it so."
-        return [refusal(("query",), self.query, found=f"'{' '.join(words)[:50]}'", allowed=allowed, do=do)]
-
-    def _column_problem(self) -> list[InitErrorDetails]:
-        if self.key != self.event_time:
-            return []
-        allowed, do = "two different columns", "Name the column that is different for every row."
-        return [refusal(("key",), self.key, found=f"'{self.key}', the event time too", allowed=allowed, do=do)]
-
-    @property
-    def id(self) -> str:
-        """Names what is read, whoever reads it: models of one source share their watcher by this."""
-        query = self.query and f"query:{hashlib.sha256(self.query.encode()).hexdigest()[:12]}"
-        return f"{self.connection}/{self.table or query}/{self.event_time}"
+__all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Source"]
 
 
 class Label(Strict):
@@ -184,55 +145,6 @@ class Training(Strict):
     rounds: Rounds = Field(default=Rounds(), description="How many boosting rounds")
 
 
-class Gate(Strict):
-    """A limit on one metric of the holdout that a candidate must keep to be released."""
-
-    metric: str = Field(
-        description="auc, logloss, brier, average_precision, accuracy, mae, rmse or r2, as the task allows"
-    )
-    min: float | None = Field(default=None, allow_inf_nan=False, description="Lowest value that passes")
-    max: float | None = Field(default=None, allow_inf_nan=False, description="Highest value that passes")
-
-    @model_validator(mode="after")
-    def _can_be_met(self) -> Gate:
-        low, high = self.min, self.max
-        if low is None and high is None:
-            refuse_one(self, found="no limit", allowed="'min', 'max' or both", do="Write what a candidate must reach.")
-        bottom, top = _RANGES.get(self.metric, (-math.inf, math.inf))
-        if max(bottom, low if low is not None else bottom) > min(top, high if high is not None else top):
-            allowed = (
-                f"limits that {self.metric} can meet: it lies between {bottom:g} and {top:g}, and min is below max"
-            )
-            found = ", ".join(f"{word} {limit:g}" for word, limit in (("min", low), ("max", high)) if limit is not None)
-            refuse_one(self, found=found, allowed=allowed, do="As it stands no candidate could ever pass.")
-        return self
-
-
-_FRACTION, _LOSS = (0.0, 1.0), (0.0, math.inf)
-_RANGES = {
-    "auc": _FRACTION, "average_precision": _FRACTION, "accuracy": _FRACTION, "brier": _FRACTION,
-    "logloss": _LOSS, "mae": _LOSS, "rmse": _LOSS, "r2": (-math.inf, 1.0),
-}  # fmt: skip
-
-
-class ApprovalMode(StrEnum):
-    """Who lets a candidate through that passed its gates."""
-
-    AUTO = "auto"
-    MANUAL = "manual"
-
-
-class Approval(Strict):
-    """`manual` waits for a person in the Airflow UI; `auto` does not."""
-
-    mode: ApprovalMode = Field(
-        default=ApprovalMode.MANUAL, strict=False, description="manual: a person decides; auto: the gates do"
-    )
-    timeout: LongerThanZero = Field(
-        default=timedelta(hours=24), description="A manual approval that nobody gives ends then"
-    )
-
-
 class Serving(Strict):
     """How callers are answered."""
 
@@ -264,7 +176,15 @@ class ModelSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelSpec:
-        refuse([*self._leaks(), *self._label_problem(), *self._gate_problems(), *self._trigger_problems()])
+        refuse(
+            [
+                *self._leaks(),
+                *self._label_problem(),
+                *self._gate_problems(),
+                *self._trigger_problems(),
+                *self.approval.metric_problems(self.task),
+            ]
+        )
         return self
 
     def _leaks(self) -> list[InitErrorDetails]:
@@ -293,18 +213,7 @@ class ModelSpec(Strict):
         return [refusal(("label", "column"), name, found=f"'{name}', source's key or time", allowed=allowed, do=do)]
 
     def _gate_problems(self) -> list[InitErrorDetails]:
-        metrics = METRICS_BY_TASK[self.task]
-        return [
-            refusal(
-                ("gates", at, "metric"),
-                gate.metric,
-                found=f"'{gate.metric}'",
-                allowed=f"{', '.join(metrics)} (for {self.task.value})",
-                do=did_you_mean(gate.metric, metrics) or "Choose a metric that this task has.",
-            )
-            for at, gate in enumerate(self.gates)
-            if gate.metric not in metrics
-        ]
+        return list(gate_problems(self.gates, self.task, self.features.columns))
 
     def _trigger_problems(self) -> list[InitErrorDetails]:
         again = [at for at, trigger in enumerate(self.triggers) if trigger.new_data][1:]

@@ -17,6 +17,10 @@ _LONGEST = timedelta(days=36_500)
 DURATION_WORDS = "a whole number and a unit, such as 30s, 10m, 6h or 90d, up to 36500d"
 
 
+Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Column = Annotated[str, Field(min_length=1)]
+
+
 class Strict(BaseModel):
     """A part of the spec: unknown keys are errors, and a text is not taken for a number."""
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from evergreen.core.records import Lease, Release, RequestState, TriggerRequest
+from evergreen.core.holds import held, how_to_lift
+from evergreen.core.records import (
+    Approval,
+    ApprovalState,
+    Hold,
+    Lease,
+    Release,
+    ReleaseKind,
+    RequestState,
+    TriggerRequest,
+)
 from evergreen.core.triggers import readable_time
 
 if TYPE_CHECKING:
@@ -15,26 +24,37 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 APPROVE = "approve"
-_VERSION = re.compile(r"version \d+")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ledger knows of a model. `released_for` is the request that the champion's release served."""
+    """What the ledger knows of a model.
+
+    `released_for` is the request that made the champion's version, `approval` the open question of the last request,
+    `hold` the model's own, else the fleet's.
+    """
 
     release: Release | None = None
     released_for: TriggerRequest | None = None
     last: TriggerRequest | None = None
     last_served: TriggerRequest | None = None
     lease: Lease | None = None
+    hold: Hold | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One row of `evergreen status`. `data_until` is the newest event time that the champion's run knew of."""
+    """One row of `evergreen status`.
+
+    `rolled_back`: the champion is champion by a rollback. `data_until` is the newest event time that the run which
+    made the champion knew of. `hold` says who holds the model, why, and how to lift it; `hold_of` is the model's name
+    or, for a hold on all models, records.FLEET.
+    """
 
     model: str
     version: int | None
+    rolled_back: bool
     released_at: datetime | None
     released_by: str | None
     data_until: datetime | None
@@ -45,6 +65,8 @@ class ModelStatus:
     step: str | None
     outcome: str
     waiting_for: str
+    hold: str
+    hold_of: str | None
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """For `--json`: times as ISO texts, and the champion's age in seconds."""
@@ -57,21 +79,30 @@ def facts_of(model: str, ledger: Ledger) -> Facts:
     """Read a model's facts."""
     champion = ledger.releases.champion(model)
     release = ledger.releases.get(champion.release_id) if champion.release_id else None
+    last = next(iter(ledger.requests.latest(model)), None)
     return Facts(
         release=release,
         released_for=ledger.requests.get(release.request_id) if release else None,
-        last=next(iter(ledger.requests.latest(model)), None),
+        last=last,
         last_served=ledger.requests.last_served(model),
         lease=ledger.leases.get(model),
+        hold=ledger.holds.applying(model),
+        approval=_open_approval(ledger, last) if last else None,
     )
+
+
+def _open_approval(ledger: Ledger, request: TriggerRequest) -> Approval | None:
+    asked = (a for a in reversed(ledger.approvals.history(request.model)) if a.request_id == request.id)
+    return next((a for a in asked if a.state is ApprovalState.OPEN), None)
 
 
 def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
     """The row of one model."""
-    release, last = facts.release, facts.last
+    release, last, hold = facts.release, facts.last, facts.hold
     return ModelStatus(
         model=spec.name,
         version=release.version if release else None,
+        rolled_back=release is not None and release.kind is ReleaseKind.ROLLBACK,
         released_at=release.released_at if release else None,
         released_by=release.released_by if release else None,
         data_until=facts.released_for.as_of if facts.released_for else None,
@@ -81,7 +112,9 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         state=last.state.value if last else None,
         step=(last.step or None) if last else None,
         outcome=outcome(last) if last else "",
-        waiting_for=_running(last, facts.lease, now) or _next_trigger(spec, facts.last_served, now),
+        waiting_for=_running(facts, now) or _next_trigger(spec, facts, now),
+        hold=f"{held(hold)} (to lift it: {how_to_lift(hold)} --reason …)" if hold else "",
+        hold_of=hold.model if hold else None,
     )
 
 
@@ -99,29 +132,33 @@ def outcome(request: TriggerRequest) -> str:
     return request.reason or "served"
 
 
-def _running(request: TriggerRequest | None, lease: Lease | None, now: datetime) -> str:
+def _running(facts: Facts, now: datetime) -> str:
     """What a request that has not ended waits for; an empty text where none is under way."""
+    request, lease, asked = facts.last, facts.lease, facts.approval
     if request is None or request.state not in (RequestState.OPEN, RequestState.CLAIMED):
         return ""
     if request.state is RequestState.OPEN:
         holder = lease.holder if lease and lease.expires_at > now and lease.holder != request.id else None
         return f"the lease, which {holder} holds" if holder else f"run {request.run_id} to start"
-    if request.step == APPROVE and (version := _VERSION.search(request.reason)):
-        return f"approval of {version[0]}"
+    if request.step == APPROVE and asked:
+        since, until = readable_time(asked.asked_at), readable_time(asked.expires_at)
+        return f"approval of version {asked.version}, since {since}, until {until}"
     if lease and lease.holder == request.id and lease.expires_at <= now:
         return f"step {request.step}, silent since its lease ended at {readable_time(lease.expires_at)}"
     return f"step {request.step}"
 
 
-def _next_trigger(spec: ModelSpec, last_served: TriggerRequest | None, now: datetime) -> str:
+def _next_trigger(spec: ModelSpec, facts: Facts, now: datetime) -> str:
     reasons = [f"{spec.new_data.min_rows:,} new rows"] if spec.new_data else []
     if spec.schedule:
         reasons.append(f"the schedule at {readable_time(min(_next(line, now) for line in spec.schedule))}")
     if not reasons:
         return f"a person: evergreen retrain {spec.name}"
-    ends = last_served.closed_at + spec.cooldown if last_served and last_served.closed_at else now
+    last = facts.last_served
+    ends = last.closed_at + spec.cooldown if last and last.closed_at else now
+    holding = "the hold to be lifted, then " if facts.hold else ""  # until then only a person's run goes on
     cooling = f"cooldown until {readable_time(ends)}, then " if ends > now else ""
-    return cooling + " or ".join(reasons)
+    return holding + cooling + " or ".join(reasons)
 
 
 def _next(line: str, now: datetime) -> datetime:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.run_params import BadRunParameter
 from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
@@ -34,19 +35,26 @@ class Facts:
     """What a decision rests on.
 
     `requests` are the model's newest ones, newest first. `new_rows` counts rows whose label has had time to
-    arrive since the last served request; it is asked of new_data requests only.
+    arrive since the last served request; it is asked of new_data requests only. `held` says who holds the model and
+    why, empty where nobody does. `forced`: whoever started the run asked for it whatever else is true.
     """
 
     requests: Sequence[TriggerRequest]
     last_served: TriggerRequest | None
     new_rows: int | None
     now: datetime
+    held: str = ""
+    forced: bool = False
 
 
 def decide(spec: ModelSpec, request: TriggerRequest, facts: Facts) -> Go | Skip:
-    """Go, or the first reason not to."""
+    """Go, or the first reason not to. A person ignores hold and cooldown, force also what new data must be."""
+    if request.watermark is None:
+        return Skip(NO_ROWS)
+    if facts.forced:
+        return Go()
     reason = (
-        (NO_ROWS if request.watermark is None else None)
+        _held(request, facts)
         or _coalesced(request, facts.requests)
         or _cooling_down(spec, request, facts)
         or _too_few(spec, request, facts)
@@ -71,10 +79,29 @@ def readable_time(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def end_of_window(watermark: datetime, arrives_after: timedelta, asked: datetime) -> datetime:
+    """as_of as it was asked for. Raises BadRunParameter where labels up to then are not complete."""
+    newest = watermark - arrives_after
+    if asked <= newest:
+        return asked
+    raise BadRunParameter(
+        "run parameter 'window_end'",
+        found=readable_time(asked),
+        allowed=f"up to {readable_time(newest)}: the newest row is of {readable_time(watermark)}, and labels are "
+        f"complete after {format_duration(arrives_after)} (label.arrives_after)",
+        do="Choose an earlier end, or leave it out.",
+    )
+
+
+def _held(request: TriggerRequest, facts: Facts) -> str | None:
+    return None if request.cause is Cause.PERSON else facts.held
+
+
 def _coalesced(request: TriggerRequest, requests: Sequence[TriggerRequest]) -> str | None:
     """New data that a request with newer data takes along; of two with the same data the first one stays.
 
-    Two requests must never skip each other: nothing would be trained, and no watcher would ask again.
+    Two requests must never skip each other: nothing would be trained, and no watcher would ask again. A request
+    whose window was made to end earlier takes no new data along.
     """
     if request.cause is not Cause.NEW_DATA or request.watermark is None:
         return None
@@ -82,7 +109,7 @@ def _coalesced(request: TriggerRequest, requests: Sequence[TriggerRequest]) -> s
     for other in requests:
         if other.id == request.id:
             is_older = True
-        elif other.state is not RequestState.SKIPPED and other.watermark is not None:
+        elif other.state is not RequestState.SKIPPED and other.watermark and not other.detail.get("window_end"):
             same_and_first = is_older and other.watermark == request.watermark
             if other.watermark > request.watermark or same_and_first:
                 return covered_by(other.run_id, other.watermark)

@@ -6,21 +6,30 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen.core.records import Candidate, Verdict
+from evergreen.core.triggers import readable_time
+from evergreen.core.verdict_table import plain, table
 from evergreen.core.window import Window
 
 if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 
-def version_note(spec: ModelSpec, candidate: Candidate, window: Window, verdict: Verdict | None = None) -> str:
-    """The window, the metrics and, once judged, every gate with its limit."""
-    fresh = max(window.holdout_start, candidate.data_end)
+def version_note(
+    spec: ModelSpec,
+    candidate: Candidate,
+    window: Window,
+    verdict: Verdict | None = None,
+    *,
+    fresh_after: datetime | None = None,
+) -> str:
+    """The window, the metrics and, once judged, every gate with its limit, on rows later than `fresh_after`."""
+    start, end, newest = map(readable_time, (window.start, window.train_end, candidate.data_end))
     return "\n".join(
         [
             f"**{spec.name}, version {candidate.version}**: {spec.task}, owner {spec.owner}",
             "",
-            f"- trained on {_time(window.start)} to {_time(window.train_end)}, newest row {_time(candidate.data_end)}",
-            f"- judged on rows after {_time(fresh)} until {_time(window.as_of)}",
+            f"- trained on {start} to {end}, newest row {newest}",
+            *_fresh(fresh_after, window),
             f"- request `{candidate.request_id}`, snapshot `{candidate.snapshot_id[:12]}`, "
             f"train key `{candidate.train_key[:12]}`, bundle `{candidate.bundle[:12]}`",
             "- pictures, importances and the bundle's files: artifacts of the source run",
@@ -31,27 +40,27 @@ def version_note(spec: ModelSpec, candidate: Candidate, window: Window, verdict:
             "",
             "| metric | value |",
             "|---|---|",
-            *(f"| {name.removeprefix('tail.')} | {value:.4g} |" for name, value in sorted(candidate.metrics.items())),
+            *(
+                f"| {name.removeprefix('tail.')} | {value:.4g} |"
+                for name, value in sorted(candidate.metrics.items())
+                if name.startswith("tail.")
+            ),
         ]
     )
+
+
+def _fresh(after: datetime | None, window: Window) -> list[str]:
+    return [f"- judged on rows after {readable_time(after)} until {readable_time(window.as_of)}"] if after else []
 
 
 def _verdict(verdict: Verdict | None) -> list[str]:
     if verdict is None:
         return ["**Not judged yet.**"]
     outcome = "Passed its gates" if verdict.passed else "Refused by its gates" if verdict.judged else "Not judged"
+    against = f", beside champion version {verdict.champion_version}" if verdict.champion_version else ""
     return [
-        f"**{outcome}** on {verdict.rows:,} fresh rows: {verdict.reason}",
+        f"**{outcome}** on {verdict.rows:,} fresh rows{against}: {plain(verdict.reason)}",
+        *(["", f"A person must decide: {plain(verdict.ask_why)}"] if verdict.ask_why else []),
         "",
-        "| gate | limit | value | kept |",
-        "|---|---|---|---|",
-        *(
-            f"| {gate.metric} | {gate.limit} | {'–' if gate.value is None else f'{gate.value:.4g}'} "
-            f"| {'yes' if gate.passed else gate.note or 'no'} |"
-            for gate in verdict.gates
-        ),
+        *table(verdict.gates),
     ]
-
-
-def _time(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M} UTC"

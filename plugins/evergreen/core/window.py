@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from evergreen.core.spec_fields import parse_duration
+
 if TYPE_CHECKING:
-    from evergreen.core.records import Part
+    from evergreen.core.records import Part, TriggerRequest
     from evergreen.core.spec import ModelSpec
 
 
@@ -25,11 +27,17 @@ class Window:
     as_of: datetime
 
 
-def window(spec: ModelSpec, as_of: datetime) -> Window:
-    """The window that ends at `as_of`."""
+def window(spec: ModelSpec, as_of: datetime, train: timedelta | None = None) -> Window:
+    """The window that ends at `as_of`; `train` instead of `window.train` where a run asks for it."""
     holdout_start = as_of - spec.window.holdout.length
     train_end = holdout_start - spec.label.arrives_after
-    return Window(train_end - spec.window.train, train_end, holdout_start, as_of)
+    return Window(train_end - (train or spec.window.train), train_end, holdout_start, as_of)
+
+
+def window_of(spec: ModelSpec, request: TriggerRequest, default: datetime) -> Window:
+    """The window of a request, `default` where it has no as_of. Its run parameter `window_train` counts."""
+    train = request.detail.get("window_train")
+    return window(spec, request.as_of or default, parse_duration(train) if train else None)
 
 
 def parts_between(parts: Sequence[Part], start: datetime, end: datetime) -> list[Part]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib"]
 COLUMNS = [
-    "flight_id", "time_hour", "carrier", "origin", "dest", "hour", "minute", "weekday", "distance", *WEATHER, "late",
+    "flight_id", "time_hour", "carrier", "origin", "dest", "hour", "minute", "weekday", "distance", *WEATHER,
+    "late", "air_time",
 ]  # fmt: skip
 LATE_AFTER_MINUTES = 15
 
@@ -25,8 +26,9 @@ LATE_AFTER_MINUTES = 15
 def flights() -> pl.DataFrame:
     """336,776 flights by scheduled hour of departure (UTC), about 2 s.
 
-    `late` is 1 for an arrival over 15 minutes late, 0 otherwise, null where there was no arrival (cancelled or
-    diverted: 9,430). Only what is known before departure is kept besides: no dep_time, dep_delay or air_time.
+    Two labels: `late` is 1 for an arrival over 15 minutes late, 0 otherwise; `air_time` is minutes in the air. Both
+    are null where there was no arrival (cancelled or diverted: 9,430). Only what is known before departure is kept
+    besides: no dep_time, dep_delay or arr_time.
     """
     import polars as pl
 

@@ -26,6 +26,10 @@ class FakeSource:
         newest: datetime | None = self._rows([])[self._source.event_time].max()  # type: ignore[assignment]
         return newest
 
+    def columns(self) -> frozenset[str]:
+        """The names of all columns that it has."""
+        return frozenset(self._rows([]).columns)
+
     def count(self, after: datetime | None, until: datetime) -> int:
         """How many rows have `after < event_time <= until` (no lower bound for none)."""
         times = self._rows([])[self._source.event_time].drop_nulls()

@@ -1,28 +1,31 @@
-"""In-memory twin of the trainer: answers the training rows' mean label, whatever the features."""
+"""In-memory twin of the trainer: one straight line through the first number feature."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
-from evergreen.core.metrics import METRICS_BY_TASK, Task
+from evergreen.core.metrics import Task
 from evergreen.core.ports import TrainedModel
+from evergreen.core.scorable import refuse_unscorable
 from evergreen.core.trainable import refuse_untrainable
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from evergreen.core.spec import ModelSpec
 
 
 class FakeTrainer:
-    """`scores` is what score() answers for each metric that is named; the others are 0.5. `fits` counts."""
+    """`skill` goes into the model that fit() makes, so that versions can differ: 1 is the least-squares line, 0 the
+    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits` counts.
+    """
 
-    def __init__(self, scores: Mapping[str, float] | None = None) -> None:
-        self.scores = dict(scores or {})
+    def __init__(self, skill: float = 1.0) -> None:
+        self.skill = skill
         self.fits = 0
 
     def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
@@ -30,9 +33,10 @@ class FakeTrainer:
         refuse_untrainable(spec, frame)
         self.fits += 1
         rows = frame.drop_nulls(spec.label.column)
-        mean = float(rows[spec.label.column].mean())  # type: ignore[arg-type]
+        files = _files(spec, rows, self.skill)
+        mean = json.loads(files[MODEL])["mean"]
         return TrainedModel(
-            files=_files(spec, rows, mean),
+            files=files,
             data_end=rows[spec.source.event_time].max(),  # type: ignore[arg-type]
             rounds=1,
             metrics={"tail.loss": mean},
@@ -42,27 +46,25 @@ class FakeTrainer:
             plots={"plots/training_curve.png": b"\x89PNG"},
         )
 
-    def score(self, spec: ModelSpec, files: Mapping[str, bytes], frame: pl.DataFrame) -> dict[str, float]:
-        """See Trainer. As the real one: auc and average_precision are NaN for rows of one class."""
-        json.loads(files[MODEL])
-        one_class = frame.drop_nulls(spec.label.column)[spec.label.column].n_unique() < 2
-        scores = {name: self.scores.get(name, 0.5) for name in METRICS_BY_TASK[spec.task]}
-        if one_class and spec.task is Task.BINARY:
-            scores |= {"auc": math.nan, "average_precision": math.nan}
-        return scores
+    def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
+        """See Trainer."""
+        schema = json.loads(files[SCHEMA])
+        refuse_unscorable(schema["features"], frame)
+        return _answers(schema, json.loads(files[MODEL]), frame)
 
 
-def _files(spec: ModelSpec, rows: pl.DataFrame, mean: float) -> dict[str, bytes]:
-    features = [_feature(spec, rows, name) for name in spec.features.columns]
+def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes]:
     schema: dict[str, Any] = {
-        "task": str(spec.task), "features": features, "unknown_category": spec.serving.unknown_category,
-    }  # fmt: skip
-    answer: Any = mean
+        "task": str(spec.task),
+        "features": [_feature(spec, rows, name) for name in spec.features.columns],
+        "unknown_category": spec.serving.unknown_category,
+    }
     if spec.task is Task.MULTICLASS:
         schema["classes"] = int(rows[spec.label.column].max()) + 1  # type: ignore[arg-type]
-        answer = [1 / schema["classes"]] * schema["classes"]
-    golden = {"rows": [dict.fromkeys(spec.features.columns)], "predictions": [answer]}
-    return {MODEL: canonical_json(answer), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
+    model = _line(rows, _driver(schema), spec.label.column, skill)
+    golden_row = rows.head(1).select(spec.features.columns)
+    golden = {"rows": golden_row.to_dicts(), "predictions": _answers(schema, model, golden_row).tolist()}
+    return {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
 
 
 def _feature(spec: ModelSpec, rows: pl.DataFrame, name: str) -> dict[str, Any]:
@@ -70,3 +72,38 @@ def _feature(spec: ModelSpec, rows: pl.DataFrame, name: str) -> dict[str, Any]:
         return {"name": name, "kind": "number"}
     seen = sorted(str(value) for value in rows[name].drop_nulls().unique())
     return {"name": name, "kind": "category", "categories": seen}
+
+
+def _driver(schema: Mapping[str, Any]) -> str | None:
+    """The first number feature."""
+    return next((feature["name"] for feature in schema["features"] if feature["kind"] == "number"), None)
+
+
+def _line(rows: pl.DataFrame, driver: str | None, label: str, skill: float) -> dict[str, float]:
+    """Mean label, mean of the driver, and `skill` times the slope between them."""
+    import polars as pl
+
+    y = rows[label].cast(pl.Float64)
+    model = {"mean": float(y.mean()), "centre": 0.0, "slope": 0.0}  # type: ignore[arg-type]
+    both = pl.DataFrame({"x": rows[driver].cast(pl.Float64), "y": y}).drop_nulls() if driver else pl.DataFrame()
+    if both.height > 1 and (spread := both["x"].var()):
+        covariance = both.select(pl.cov("x", "y")).item()
+        model |= {"centre": float(both["x"].mean()), "slope": skill * covariance / spread}  # type: ignore[arg-type,operator]
+    return model
+
+
+def _answers(schema: Mapping[str, Any], model: Mapping[str, float], frame: pl.DataFrame) -> np.ndarray:
+    """The line; as a chance for class 1, or as chances that fall off with the distance of a class from it."""
+    import numpy as np
+    import polars as pl
+
+    driver = _driver(schema)
+    x = frame[driver].cast(pl.Float64).fill_nan(None).fill_null(model["centre"]) if driver else None
+    away = np.zeros(frame.height) if x is None else x.to_numpy() - model["centre"]
+    line = model["mean"] + model["slope"] * away
+    if schema["task"] == Task.BINARY:
+        return np.clip(line, 0.01, 0.99)
+    if schema["task"] == Task.REGRESSION:
+        return line
+    weights = np.exp(-np.abs(np.arange(schema["classes"]) - line[:, None]))
+    return weights / weights.sum(axis=1, keepdims=True)

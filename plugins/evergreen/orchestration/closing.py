@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen.core.records import RequestState
+from evergreen.core.records import ApprovalState, RequestState
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
@@ -14,10 +14,18 @@ _UNFINISHED = (RequestState.OPEN, RequestState.CLAIMED)
 
 
 def close_failed_run(ledger: Ledger, model: str, run_id: str) -> None:
-    """Mark its request failed and give the lease back; nothing happens where a step has done so."""
+    """Mark its request failed, give the lease back, close its question; nothing happens where a step has done so."""
+    void_open_question(ledger, model, run_id, "the run was ended in Airflow")
     request = ledger.requests.for_run(model, run_id)
     if request is None or request.state not in _UNFINISHED:
         return
     reason = f"the run was ended in Airflow while '{request.step or 'admit'}' was at work; clear it to go on"
     ledger.requests.mark(request.id, now=datetime.now(UTC), state=RequestState.FAILED, reason=reason)
     ledger.leases.release(model, request.id)
+
+
+def void_open_question(ledger: Ledger, model: str, run_id: str, why: str) -> None:
+    """Close what the run asked and nobody answered; nothing happens where no question is open."""
+    for asked in ledger.approvals.history(model):
+        if asked.run_id == run_id and asked.state is ApprovalState.OPEN:
+            ledger.approvals.answer(asked.id, state=ApprovalState.VOID, by=None, reason=why, now=datetime.now(UTC))

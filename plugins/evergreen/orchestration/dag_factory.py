@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, get_parsing_context
+from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, Param, get_parsing_context
 
+from evergreen.core import run_params
 from evergreen.core.errors import SpecError
 from evergreen.orchestration.descriptions import describe
 from evergreen.orchestration.tasks import seven_tasks
@@ -47,7 +48,8 @@ def build_dag(spec: ModelSpec) -> DAG:
         max_active_runs=ACTIVE_RUNS,
         is_paused_upon_creation=False,
         default_args={"owner": spec.owner},
-        tags=["evergreen", str(spec.task), f"source:{spec.source.connection}", f"pool:{spec.serving.pool}"],
+        params={name: Param(**field) for name, field in run_params.form().items()},
+        tags=["evergreen", str(spec.task), f"source:{spec.source.place}", f"pool:{spec.serving.pool}"],
     ) as dag:
         seven_tasks(spec)
     return dag

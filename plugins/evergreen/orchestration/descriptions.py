@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evergreen.core.gate_texts import limits
+
 if TYPE_CHECKING:
     from evergreen.core.spec import Gate, ModelSpec
 
@@ -48,36 +50,41 @@ calls it `challenger`. The same data, spec and libraries are not trained twice.
 {_DO} see the message; most often the source's label is wrong.
 """,
     "judge": f"""\
-**What it does:** measures the candidate on rows that it has never seen, against every gate of the spec. The model's
-lease ends here.
+**What it does:** measures the candidate, and the champion beside it, on rows that neither has ever seen, against every
+gate of the spec. If none refuses it, the *rehearsal* follows: the candidate is loaded in a throwaway copy of serving
+and must answer its golden rows over HTTP. The model's lease ends here.
 
 **What stops it:** nothing. If a gate does not pass, or there are too few fresh rows, this task is green, the two after
-it are skipped, and the run's note says which gate. The champion stays.
+it are skipped, and the run's note says which gate. The champion stays. All evidence: *Models*, the version's page.
 
 {_DO} nothing, if the gate is right. A rejected candidate is not trained again from the same data.
 """,
     "approve": f"""\
-**What it does:** with `approval.mode: manual` it waits for a person, without holding a slot: open *Required Actions*,
-read the gates, choose Approve or Reject. With `auto` it passes at once.
+**What it does:** asks a person where `approval` says so, where the model is held, or where the champion could not be
+compared; else it passes at once, and says why. It waits without holding a slot: open *Required Actions*, read, choose
+Approve or Reject, and give the reason (or `evergreen approve <model>`, `evergreen reject <model> --reason …`).
 
-**What stops it:** a rejection, or no answer within `approval.timeout`: the release is skipped and the champion stays.
+**What stops it:** a rejection, which blocks the candidate; no answer within `approval.timeout` (expired); an answer
+without a reason where one is needed, or after the champion or a hold has changed (void). Then the release is skipped
+and the champion stays; only a rejection blocks anything.
 
-{_DO} nothing after a rejection. After a timeout clear this task to be asked again.
+{_DO} nothing after a rejection. Else clear this task: it asks again, if nothing has changed since it asked first. If
+something has, Airflow would show the old text: the task says so, and `evergreen retrain <model>` asks anew.
 """,
     "roll_out": f"""\
 **What it does:** makes the version champion in one step, if the champion is still the one that the verdict was reached
 against. Serving follows within seconds.
 
-**What stops it:** another release since then.
+**What stops it:** another release since then; a hold that was placed since then, where nobody was asked.
 
-{_DO} `evergreen retrain <model>` judges again, against the new champion.
+{_DO} `evergreen retrain <model>` judges again, against the new champion. To go back: the DAG `rollback`, or
+`evergreen rollback <model> --reason …`.
 """,
 }
 
 
 def describe(spec: ModelSpec) -> str:
     """The DAG's own page."""
-    where = f"table `{spec.source.table}`" if spec.source.table else "a query"
     return f"""\
 ### {spec.name}
 
@@ -85,13 +92,13 @@ def describe(spec: ModelSpec) -> str:
 |---|---|
 | owner | {spec.owner} |
 | task | {spec.task} |
-| source | {where} over connection `{spec.source.connection}`, event time `{spec.source.event_time}` |
+| source | {spec.source.words}, event time `{spec.source.event_time}` |
 | label | `{spec.label.column}` |
 | features | {len(spec.features.columns)} |
 | starts | {_triggers(spec)} |
 | suite | `expectations/{spec.validation.suite}.json` |
 | gates | {"; ".join(_gate(gate) for gate in spec.gates)} |
-| approval | {spec.approval.mode} |
+| approval | {_approval(spec)} |
 | serving pool | `{spec.serving.pool}` |
 
 Declared in `models/{spec.name}/model.yaml`. Each task's own documentation says what stops it and what to do then.
@@ -106,5 +113,10 @@ def _triggers(spec: ModelSpec) -> str:
 
 
 def _gate(gate: Gate) -> str:
-    limits = [("at least", gate.min), ("at most", gate.max)]
-    return f"{gate.metric} " + " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+    by = f" by `{gate.slice}`" if gate.slice else ""
+    return f"{gate.of.label}{by} {', '.join(limit.text for limit in limits(gate))}"
+
+
+def _approval(spec: ModelSpec) -> str:
+    within = ", ".join(f"{metric} {limit:g}" for metric, limit in spec.approval.within.items())
+    return f"{spec.approval.mode}{f' ({within})' if within else ''}"

@@ -1,15 +1,38 @@
-"""What a person reads before approving: Markdown, short."""
+"""What a person reads before approving: Markdown, to be decided from in a minute."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from evergreen.core import evidence
+from evergreen.core.champion import features_of, reign_of
 from evergreen.core.spec_fields import format_duration
+from evergreen.core.triggers import readable_time
+from evergreen.core.verdict_table import plain, table
 
 if TYPE_CHECKING:
-    from evergreen.core.ports import Ledger
-    from evergreen.core.records import Candidate, GateResult
+    from evergreen.core.ports import Ledger, Store
+    from evergreen.core.records import Candidate, Snapshot, Verdict
     from evergreen.core.spec import ModelSpec
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a candidate: why it is put, why an approval needs a reason, and where to look things up."""
+
+    spec: ModelSpec
+    candidate: Candidate
+    verdict: Verdict
+    ledger: Ledger
+    store: Store
+    mlflow_url: str
+    why: str
+    explain: str
 
 
 def subject(spec: ModelSpec, candidate: Candidate | None = None) -> str:
@@ -17,36 +40,121 @@ def subject(spec: ModelSpec, candidate: Candidate | None = None) -> str:
     return f"Release {spec.name} version {candidate.version}?" if candidate else f"Release a new {spec.name}?"
 
 
-def body(spec: ModelSpec, candidate: Candidate, ledger: Ledger, mlflow_url: str) -> str:
-    """The gates as a table, what is live now, and where to see more."""
-    verdict = candidate.verdict
-    gates = verdict.gates if verdict else ()
-    rows = verdict.rows if verdict else 0
+def body(asked: Asked) -> str:
+    """Why, what changed, the verdict, one picture, where to see more, and what happens without an answer.
+
+    Nothing in it depends on the clock: the same question has the same text.
+    """
     lines = [
-        f"Fitted on data up to **{candidate.data_end:%Y-%m-%d %H:%M} UTC**, judged on **{rows:,}** newer rows.",
-        _champion(spec, ledger),
+        f"**Why you are asked:** {plain(asked.why)}.",
         "",
-        "| gate | limit | value | |",
-        "|---|---|---|---|",
-        *(_gate(gate) for gate in gates),
+        *_what_changed(asked),
         "",
-        f"Owner: {spec.owner}. Without an answer within {format_duration(spec.approval.timeout)} the champion stays.",
+        f"**Verdict** on {asked.verdict.rows:,} rows that no version was fitted on: {plain(asked.verdict.reason)}.",
+        "",
+        *table(asked.verdict.gates),
+        "",
+        *_links(asked),
+        "",
+        *_rules(asked),
     ]
-    if mlflow_url.startswith("http"):
-        page = f"{mlflow_url}/#/models/{spec.name}/versions/{candidate.version}"
-        lines.append(f"\n[Version {candidate.version} in MLflow]({page})")
     return "\n".join(lines)
 
 
-def _champion(spec: ModelSpec, ledger: Ledger) -> str:
-    release_id = ledger.releases.champion(spec.name).release_id
-    if release_id is None:
-        return "Nothing is live yet: this would be the first release."
-    release = ledger.releases.get(release_id)
-    return f"Live now: **version {release.version}**, released {release.released_at:%Y-%m-%d %H:%M} UTC."
+def _what_changed(asked: Asked) -> list[str]:
+    champion = reign_of(asked.ledger, asked.spec.name).candidate
+    shown = [asked.candidate, *([champion] if champion else [])]
+    known = [_known(asked.store, one) for one in shown]
+    heads = [f"{role}: version {one.version}" for role, one in zip(("candidate", "champion"), shown, strict=False)]
+    rows = {
+        "fitted on": [_fitted(one, facts) for one, facts in zip(shown, known, strict=True)],
+        "snapshot": [_snapshot(asked.ledger, one) for one in shown],
+        "features": _features(asked.store, shown),
+    }
+    if champion:
+        rows["spec"] = [_spec_change(*known), NONE]
+    return [
+        *([] if champion else ["There is no champion yet: this would be the first release.", ""]),
+        f"| | {' | '.join(heads)} |",
+        "|---" * (1 + len(shown)) + "|",
+        *(f"| {name} | {' | '.join(values)} |" for name, values in rows.items()),
+    ]
 
 
-def _gate(gate: GateResult) -> str:
-    value = "not judged" if gate.value is None else f"{gate.value:.4g}"
-    note = f" ({gate.note})" if gate.note else ""
-    return f"| {gate.metric} | {gate.limit} | {value} | {'passed' if gate.passed else 'not passed'}{note} |"
+def _known(store: Store, candidate: Candidate) -> dict[str, Any]:
+    """What the evidence of a version says that it was made from; nothing where there is none."""
+    try:
+        changed: dict[str, Any] = json.loads(store.get(evidence.key(candidate.model, candidate.version)))["changed"]
+    except KeyError:
+        return {}
+    return changed
+
+
+def _fitted(candidate: Candidate, known: dict[str, Any]) -> str:
+    fitted = known.get("fitted")
+    rows = f"{fitted['rows']:,} rows, " if fitted else ""
+    since = f"{fitted['from'][:10]} to " if fitted and fitted["from"] else "up to "
+    return f"{rows}{since}{readable_time(candidate.data_end)}"
+
+
+def _spec_change(candidate: dict[str, Any], champion: dict[str, Any]) -> str:
+    """'window: train 120d, holdout 14d (was train 90d, holdout 14d)'."""
+    now, before = candidate.get("spec"), champion.get("spec")
+    if not now or not before:
+        return "not known"
+    changes = [
+        f"{name}: {value} (was {before.get(name, NONE)})" for name, value in now.items() if value != before.get(name)
+    ]
+    return plain("; ".join(changes)) or "the same"
+
+
+def _snapshot(ledger: Ledger, candidate: Candidate) -> str:
+    try:
+        found: Snapshot = ledger.models.snapshot(candidate.model, candidate.snapshot_id)
+    except KeyError:
+        return "no longer known"
+    aside = f", {found.quarantined:,} set aside" if found.quarantined else ""
+    return f"{found.rows:,} rows, {found.start:%Y-%m-%d} to {found.as_of:%Y-%m-%d}{aside}"
+
+
+def _features(store: Store, shown: list[Candidate]) -> list[str]:
+    """How many, and for the candidate which were added and removed."""
+    found = [features_of(store, one) for one in shown]
+    counted = [NONE if names is None else str(len(names)) for names in found]
+    if len(found) == 2 and found[0] is not None and found[1] is not None:
+        added = [f"added {_code(name)}" for name in found[0] if name not in found[1]]
+        gone = [f"removed {_code(name)}" for name in found[1] if name not in found[0]]
+        counted[0] += f" ({', '.join([*added, *gone]) or 'the same'})"
+    return counted
+
+
+def _code(name: str) -> str:
+    """In a code span, where only a backtick has a meaning."""
+    one_line = " ".join(name.replace("|", "/").replace("`", "'").split())
+    return f"`{one_line}`"
+
+
+def _links(asked: Asked) -> list[str]:
+    name, version = quote(asked.spec.name), asked.candidate.version
+    page = f"/evergreen/models/{name}/versions/{version}"
+    mlflow = f"{asked.mlflow_url}/#/models/{name}/versions/{version}"
+    more = f" · [version {version} in MLflow]({mlflow})" if asked.mlflow_url.startswith("http") else ""
+    return [
+        f"![The metric by period, for candidate and champion]({page}/by_period.svg)",
+        "",
+        f"[All evidence: slices, calibration, feature shifts, where the two disagree]({page}){more}",
+    ]
+
+
+def _rules(asked: Asked) -> list[str]:
+    approval = (
+        f"an approval needs one too ({plain(asked.explain)})" if asked.explain else "an approval may come without one"
+    )
+    return [
+        f"- A rejection needs a reason, and blocks this candidate; {approval}. An answer that lacks it is void.",
+        f"- Without an answer within {format_duration(asked.spec.approval.timeout)} this ends as expired: "
+        "the champion stays, and nothing is blocked.",
+        "- Whoever is signed in here with the right to edit DAG runs may answer: "
+        "roles and four-eyes are not enforced in this set-up.",
+        f"- Owner: {plain(asked.spec.owner)}.",
+    ]

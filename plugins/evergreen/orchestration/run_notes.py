@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evergreen import wiring
 from evergreen.core.errors import EvergreenError
 from evergreen.core.records import Cause
+from evergreen.core.run_params import RunParams, given
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,15 +35,18 @@ def tell(context: Context, reason: str) -> None:
 
 
 def cause_of(context: Context) -> tuple[Cause, dict[str, Any]]:
-    """What asked for this run, and what is known about it (kept in the trigger request)."""
+    """What asked for this run, and what is known about it (kept in the trigger request).
+
+    A run that a person or the API started: its parameters as they were given, unchecked (admit checks them).
+    """
     run = context["dag_run"]
     kind = str(getattr(run.run_type, "value", run.run_type))
     if kind == "scheduled":
         return Cause.SCHEDULE, {"logical_date": str(run.logical_date)}
     if kind == "asset_triggered":
         return Cause.NEW_DATA, _newest_event(run.consumed_asset_events)
-    conf = dict(run.conf or {})
-    detail = {"user": run.triggering_user_name, **conf}
+    conf = given(run.conf or {})
+    detail = {**conf, "user": run.triggering_user_name}
     if kind == "backfill" or conf.get("requested_by"):
         return Cause.PERSON, detail
     started = _ask_airflow(lambda api: api.run(run.dag_id, run.run_id)) or {}
@@ -55,7 +59,11 @@ def _newest_event(events: list[Any]) -> dict[str, Any]:
     newest = max(events, key=lambda event: event.timestamp, default=None)
     extra = dict(newest.extra or {}) if newest else {}
     payload = extra.get("payload")
-    return {**(payload if isinstance(payload, dict) else extra), "events": len(events)}
+    told = payload if isinstance(payload, dict) else extra
+    told = {
+        name: value for name, value in told.items() if name not in RunParams.model_fields
+    }  # a run's, not an event's
+    return {**told, "events": len(events)}
 
 
 def _ask_airflow(ask: Callable[[AirflowApi], Answer]) -> Answer | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Source
     from evergreen.core.spec import ModelSpec
 
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=15)}  # of every task
 LEASE_RETRY = timedelta(seconds=15)
 UNDER_LEASE = frozenset({"pull", "validate", "train", "judge"})  # admit takes it
 CLOSED = frozenset({RequestState.SERVED, RequestState.SKIPPED})
@@ -58,7 +59,7 @@ class TaskRun:
     @cached_property
     def source(self) -> Source:
         """The model's source."""
-        return wiring.source(self.spec, wiring.connection_url(self.spec.source.connection, airflow_connection_url))
+        return wiring.source(self.spec.source, airflow_connection_url)
 
     @property
     def run_id(self) -> str:
@@ -75,6 +76,12 @@ class TaskRun:
         """Whether Airflow gives up after this one."""
         task = self.context["ti"]
         return task.try_number > task.max_tries
+
+    @property
+    def retried(self) -> bool:
+        """Whether Airflow runs the task again by itself. Cleared by a person, it has all its tries before it."""
+        task = self.context["ti"]
+        return bool(task.max_tries - task.try_number < RETRIES["retries"] - 1)
 
     @property
     def request(self) -> TriggerRequest | None:

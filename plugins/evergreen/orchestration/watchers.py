@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -25,16 +24,13 @@ DEFAULT_SECONDS = 5.0
 def asset_of(source: SourceSpec) -> Asset:
     """The source as an Airflow asset that has an event whenever its watermark has moved on."""
     trigger = SourceWatcher(**source.model_dump(exclude_none=True))
-    return Asset(
-        name=asset_name(source), watchers=[AssetWatcher(name=f"{asset_name(source)} watermark", trigger=trigger)]
-    )
+    name = asset_name(source)
+    return Asset(name=name, watchers=[AssetWatcher(name=f"{name} watermark", trigger=trigger)])
 
 
 def asset_name(source: SourceSpec) -> str:
-    """Readable, and the same for the same source; a query is named by its hash."""
-    if source.table:
-        return source.id
-    return f"{source.connection}/query-{hashlib.sha256(source.id.encode()).hexdigest()[:12]}/{source.event_time}"
+    """Readable, and the same for the same source; a query and files are told apart by a hash."""
+    return source.short_id
 
 
 class SourceWatcher(BaseEventTrigger):
@@ -44,11 +40,10 @@ class SourceWatcher(BaseEventTrigger):
     an event, and what this watcher has sent since. A source that does not answer is asked again at the next poll.
     """
 
-    def __init__(
-        self, connection: str, event_time: str, key: str, table: str | None = None, query: str | None = None
-    ) -> None:
+    def __init__(self, **described: Any) -> None:
         super().__init__()
-        self._described = SourceSpec(connection=connection, event_time=event_time, key=key, table=table, query=query)
+        self._described = SourceSpec(**described)
+        self._source: Source | None = None  # of files: it knows those that it has seen, and asks for new ones only
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments: what makes two watchers the same."""
@@ -73,21 +68,21 @@ class SourceWatcher(BaseEventTrigger):
             await asyncio.sleep(float(os.environ.get("EVERGREEN_WATCH_SECONDS", DEFAULT_SECONDS)))
 
     async def _unknown_watermark(self, sent: datetime | None) -> datetime | None:
-        url = await self._url()
-        return await asyncio.to_thread(newer_watermark, self._described, url, sent)
+        found = await self._airflow_connection()
+        return await asyncio.to_thread(self._newer_watermark, found, sent)
 
-    async def _url(self) -> str:
+    async def _airflow_connection(self) -> str | None:
         name = self._described.connection
-        if f"EVERGREEN_CONN_{name.upper()}" in os.environ:
-            return wiring.connection_url(name)
-        found = await airflow_connection_url_async(name)
-        return wiring.connection_url(name, lambda _: found)
+        if name is None or f"EVERGREEN_CONN_{name.upper()}" in os.environ:
+            return None
+        return await airflow_connection_url_async(name)
 
-
-def newer_watermark(described: SourceSpec, url: str, sent: datetime | None) -> datetime | None:
-    """The source's watermark where it is newer than every known one. Blocking: it reads source and ledger."""
-    source, ledger = wiring.source_of(described, url), wiring.ledger(wiring.Settings.load())
-    return unknown(source, ledger, described.id, sent)
+    def _newer_watermark(self, found: str | None, sent: datetime | None) -> datetime | None:
+        """The source's watermark where it is newer than every known one. Blocking: it reads source and ledger."""
+        source = self._source or wiring.source(self._described, lambda _: found)
+        if self._described.files is not None:
+            self._source = source
+        return unknown(source, wiring.ledger(wiring.Settings.load()), self._described.id, sent)
 
 
 def unknown(source: Source, ledger: Ledger, source_id: str, sent: datetime | None) -> datetime | None:

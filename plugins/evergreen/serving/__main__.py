@@ -8,6 +8,8 @@ import re
 import sys
 
 from evergreen.core.errors import EvergreenError
+from evergreen.core.records import Release
+from evergreen.serving.fixed import FORM, parse_only
 from evergreen.serving.supervisor import serve
 
 
@@ -18,7 +20,15 @@ def main() -> int:
     for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        serve(options.pool, options.host, options.port, options.workers, options.max_body)
+        serve(
+            options.pool,
+            options.host,
+            options.port,
+            options.workers,
+            options.max_body,
+            only=options.only,
+            end_with_stdin=options.end_with_stdin,
+        )
     except EvergreenError as error:
         print(error, file=sys.stderr)
         return 1
@@ -26,13 +36,27 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m evergreen.serving", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m evergreen.serving",
+        description=__doc__,
+        epilog="@FILE reads arguments from a file, one a line.",
+        fromfile_prefix_chars="@",  # a container's command is fixed when it is made, a file is not
+    )
     parser.add_argument("--pool", default="default", type=_pool, help="name of the serving pool")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on; 0 for any free one")
     parser.add_argument("--workers", default=1, type=_positive, help="worker processes")
     parser.add_argument("--max-body", default=1_000_000, type=_positive, help="largest request body, in bytes")
+    parser.add_argument("--only", type=_only, metavar=FORM, help="serve this from the store; open no ledger")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input is closed")
     return parser
+
+
+def _only(text: str) -> Release:
+    try:
+        return parse_only(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _pool(text: str) -> str:

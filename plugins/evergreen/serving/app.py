@@ -152,14 +152,19 @@ class ServingApp:
             return _object({"error": str(refused)}, refused.status)
 
     async def model_ready(self, request: Request) -> Response:
-        """GET /v2/models/{name}/ready: 200 if the released version is the one that answers."""
+        """GET /v2/models/{name}/ready: 200 if the released version is the one that answers.
+
+        `refused` says that no waiting will change it: the released bundle is not served.
+        """
         name = request.path_params["name"]
+        reasons = reasons_for(self._table, name)
+        never = {"refused": True} if any(reason.refused for reason in reasons) else {}
         try:
             version = str(self._model(name).release.version)
         except RequestRefused as refused:
-            return _object({"error": str(refused)}, refused.status)
-        blocking = [reason.text for reason in reasons_for(self._table, name) if reason.blocks]
-        answer = {"name": name, "ready": not blocking, "version": version, "reasons": blocking}
+            return _object({"error": str(refused), **never}, refused.status)
+        blocking = [reason.text for reason in reasons if reason.blocks]
+        answer = {"name": name, "ready": not blocking, "version": version, "reasons": blocking, **never}
         return _object(answer, 503 if blocking else 200)
 
     async def metrics(self, request: Request) -> Response:

@@ -17,6 +17,7 @@ from evergreen.core.errors import BundleRefused
 from evergreen.core.ports import Ledger, Store
 from evergreen.core.records import Release, Replica
 from evergreen.serving import state as files
+from evergreen.serving.fixed import FixedLedger
 from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.state import PoolState, Reason, Released, Status, WorkerReport
 
@@ -40,14 +41,14 @@ class Follower:
     def __init__(
         self,
         pool: Pool,
-        open_ledger: Callable[[], Ledger],
+        open_ledger: Callable[[], Ledger | FixedLedger],
         open_store: Callable[[], Store],
         workers: Callable[[], Mapping[str, int]],
         restarts: Callable[[], int] = lambda: 0,
     ) -> None:
         self._pool, self._workers, self._restarts = pool, workers, restarts
         self._open_ledger, self._open_store = open_ledger, open_store
-        self._ledger: Ledger | None = None
+        self._ledger: Ledger | FixedLedger | None = None
         self._store: Store | None = None
         self._bundles = LocalBundles(pool.folder / files.BUNDLES)
         self._state = _last_state(pool.folder / files.STATE)
@@ -183,8 +184,9 @@ class Follower:
         else:
             missing = f"the store has no {error}" if isinstance(error, KeyError) else _first_line(error)
             text = f"{release.model} version {release.version} cannot be fetched, {kept}: {missing}"
+        refused = isinstance(error, BundleRefused | KeyError)
         blocks = live is None or isinstance(error, BundleRefused)
-        self._tell(release.model, Reason(text, model=release.model, blocks=blocks))
+        self._tell(release.model, Reason(text, model=release.model, blocks=blocks, refused=refused))
 
     def _good(self, live: Released | None, release: Release) -> Released | None:
         """What to fall back on: the release before, or the one before that if workers refused it."""

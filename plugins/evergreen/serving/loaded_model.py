@@ -13,11 +13,10 @@ import xgboost
 
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import BundleRefused
+from evergreen.core.golden import TOLERANCE
 from evergreen.serving.encoder import Encoder, Schema
 from evergreen.serving.refusals import Problems, RequestRefused
 from evergreen.serving.state import Released
-
-TOLERANCE = 1e-6  # relative and absolute together: DESIGN semantics 16
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,7 +113,7 @@ class ModelTable:
         if self.state is None and not self._awaited:
             text = "No list of releases yet: the control ledger has not answered since the first start."
             return [Reason(text, blocks=True)]
-        reasons = [Reason(text, model=name, blocks=True) for name, text in self._refused.items()]
+        reasons = [Reason(text, model=name, blocks=True, refused=True) for name, text in self._refused.items()]
         awaited = sorted(self._awaited - self.models.keys() - self._refused.keys())
         return reasons + [Reason(f"{name} is being loaded.", model=name) for name in awaited]
 

@@ -4,6 +4,7 @@
     status.json          how the supervisor fares with ledger and store
     workers/<slot>.json  what each worker has loaded or refused
     bundles/<id>/        verified bundles
+    url                  where this replica listens, for who started it with port 0
 
 Each is replaced in one step: a reader sees the old or the new file, never a mix.
 """
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-STATE, STATUS, WORKERS, BUNDLES = "state.json", "status.json", "workers", "bundles"
+STATE, STATUS, WORKERS, BUNDLES, URL = "state.json", "status.json", "workers", "bundles", "url"
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -37,11 +38,12 @@ class PoolState(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Something that ops should know. `blocks` readiness, or is only told."""
+    """Something that ops should know. `blocks` readiness, or is only told; `refused`: no waiting will change it."""
 
     text: str
     model: str | None = None
     blocks: bool = False
+    refused: bool = False
 
 
 class Status(msgspec.Struct, frozen=True):

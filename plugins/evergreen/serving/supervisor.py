@@ -14,6 +14,9 @@ from typing import IO
 
 from evergreen import wiring
 from evergreen.core.errors import ServiceFailed
+from evergreen.core.records import Release
+from evergreen.serving import state as files
+from evergreen.serving.fixed import FixedLedger
 from evergreen.serving.follower import Follower, Pool
 from evergreen.serving.workers import Workers
 
@@ -21,8 +24,19 @@ BIND_PATIENCE = 5.0  # seconds: the workers of a killed supervisor let go of the
 _log = logging.getLogger(__name__)
 
 
-def serve(pool: str, host: str, port: int, workers: int, max_body: int) -> None:
-    """Run a replica until SIGTERM or SIGINT.
+def serve(
+    pool: str,
+    host: str,
+    port: int,
+    workers: int,
+    max_body: int,
+    *,
+    only: Release | None = None,
+    end_with_stdin: bool = False,
+) -> None:
+    """Run a replica until SIGTERM or SIGINT, or until standard input is closed.
+
+    With `only`, that release is served, from a clean start and without the ledger.
 
     Raises ServiceFailed if another one has this pool's folder, or another program has the port.
     """
@@ -31,15 +45,20 @@ def serve(pool: str, host: str, port: int, workers: int, max_body: int) -> None:
     folder = settings.home / "serving" / pool
     folder.mkdir(parents=True, exist_ok=True)
     stop = _stop_on_signals()
+    if end_with_stdin:
+        Thread(target=_stop_on_end_of_stdin, args=(stop,), daemon=True).start()
     with _only_one(folder), _bind(host, port) as listening:
+        if only:
+            (folder / files.STATE).unlink(missing_ok=True)  # of another release, that was served here before
         url = f"http://{host}:{listening.getsockname()[1]}"
         replica = f"{socket.gethostname()}:{listening.getsockname()[1]}"
+        files.replace(folder / files.URL, url.encode(), durable=False)
         team = Workers(folder, listening, workers, max_body)
         team.start()
         _log.info("pool %s answers on %s", pool, url)
         follower = Follower(
             Pool(pool, replica, url, folder),
-            lambda: wiring.ledger(settings),
+            lambda: FixedLedger(only) if only else wiring.ledger(settings),
             lambda: wiring.store(settings),
             team.pids,
             lambda: team.restarts,
@@ -56,6 +75,13 @@ def _stop_on_signals() -> Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def _stop_on_end_of_stdin(stop: Event) -> None:
+    """The pipe's other end is closed by whoever started us, or by the kernel when that process is gone."""
+    while os.read(0, 4096):
+        pass
+    stop.set()
 
 
 def _only_one(folder: Path) -> IO[bytes]:

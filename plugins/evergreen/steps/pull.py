@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from evergreen.core.errors import EmptyWindow
+from evergreen.core.champion import champion_features
+from evergreen.core.errors import EmptyWindow, SourceError, SourceUnavailable
 from evergreen.core.pulled import check_keys, check_types, labelled
 from evergreen.core.records import Snapshot
 from evergreen.core.snapshot import schema_hash, snapshot_id
-from evergreen.core.window import Window, window
+from evergreen.core.window import Window, window_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from evergreen.core.ports import Ledger, Snapshots, Source
+    from evergreen.core.ports import Ledger, Snapshots, Source, Store
     from evergreen.core.spec import ModelSpec
 
+log = logging.getLogger(__name__)
 
-def pull(spec: ModelSpec, ledger: Ledger, source: Source, snapshots: Snapshots, *, request_id: str) -> Snapshot:
+
+def pull(
+    spec: ModelSpec, ledger: Ledger, source: Source, snapshots: Snapshots, store: Store, *, request_id: str
+) -> Snapshot:
     """Keep the rows that the request's window holds and whose label is there, and record them in the ledger.
 
+    Columns that only the champion needs are kept too, after the spec's own, so that judge can score it on the same
+    rows; they are left out where the source does not have them (any more), or cannot give them.
     Rows later than `as_of` are left out even if they have a label: early labels are a biased sample. Raises
     EmptyWindow, and SourceError for a wrong column, type, key or label. Run again on the same data, it changes
     nothing and returns the same snapshot.
     """
-    as_of = ledger.requests.get(request_id).as_of
-    if as_of is None:
-        raise _empty(spec, "no row at all in the source")
-    bounds = window(spec, as_of)
-    frame = _read(spec, source, bounds)
+    request = ledger.requests.get(request_id)
+    if request.as_of is None:
+        raise _empty(spec, "no row at all in the source", spec.window.train.days)
+    bounds = window_of(spec, request, request.as_of)
+    frame = _read(spec, source, bounds, champion_features(ledger, store, spec.name))
     check_types(spec, frame)
     check_keys(spec, frame)
     rows = labelled(spec, frame)
@@ -38,7 +47,7 @@ def pull(spec: ModelSpec, ledger: Ledger, source: Source, snapshots: Snapshots, 
         id=snapshot_id(parts, schema),
         model=spec.name,
         start=bounds.start,
-        as_of=as_of,
+        as_of=bounds.as_of,
         rows=rows.height,
         unlabelled=frame.height - rows.height,
         quarantined=0,
@@ -49,19 +58,33 @@ def pull(spec: ModelSpec, ledger: Ledger, source: Source, snapshots: Snapshots, 
     return snapshot
 
 
-def _read(spec: ModelSpec, source: Source, bounds: Window) -> pl.DataFrame:
+def _read(spec: ModelSpec, source: Source, bounds: Window, champions: Iterable[str]) -> pl.DataFrame:
+    wanted = [name for name in champions if name not in spec.columns]
+    there = source.columns() if wanted else frozenset()
+    more = [name for name in wanted if name in there]
+    try:
+        return _rows(spec, source, bounds, [*spec.columns, *more])
+    except SourceUnavailable:
+        raise
+    except SourceError:
+        if not more:
+            raise
+        log.warning("Read without %s, which only the champion needs", ", ".join(more), exc_info=True)
+        return _rows(spec, source, bounds, spec.columns)  # an error in the spec's own columns comes again
+
+
+def _rows(spec: ModelSpec, source: Source, bounds: Window, columns: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
-    chunks = [chunk for chunk in source.read(spec.columns, bounds.start, bounds.as_of) if chunk.height]
+    chunks = [chunk for chunk in source.read(columns, bounds.start, bounds.as_of) if chunk.height]
     if not chunks:
-        raise _empty(spec, "no row between them")
+        raise _empty(spec, "no row between them", (bounds.as_of - bounds.start).days)
     return pl.concat(chunks)
 
 
-def _empty(spec: ModelSpec, found: str) -> EmptyWindow:
-    length = spec.window.train + spec.label.arrives_after + spec.window.holdout.length
+def _empty(spec: ModelSpec, found: str, days: int) -> EmptyWindow:
     return EmptyWindow(
-        f"{spec.name}: the window of {length.days} days up to as_of, in {spec.source.table or 'the query'}",
+        f"{spec.name}: the window of {days} days up to as_of, in source {spec.source.id}",
         found=found,
         allowed="at least one row with a label",
         do="See that rows arrive in the source and that source.event_time names their time, or widen window.train.",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from evergreen.core import bundle
 from evergreen.core.errors import EmptyWindow, RunEnds
-from evergreen.core.records import Candidate, CandidateState, Snapshot
+from evergreen.core.outcome import what_became
+from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Snapshot, TriggerRequest
 from evergreen.core.train_key import Provenance, train_key
 from evergreen.core.version_note import version_note
-from evergreen.core.window import Window, parts_between, window
+from evergreen.core.window import Window, parts_between, window_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,18 +43,22 @@ def train(
 ) -> Candidate:
     """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
 
-    Raises RunEnds if the known one was released or rejected, EmptyWindow where no row is old enough to train on,
+    A request with `force` reopens a known one that was rejected, declined or rolled back. Raises RunEnds if the known
+    one was released, or was ended otherwise without `force`, EmptyWindow where no row is old enough to train on,
     TrainingRefused where the rows cannot be learned from.
     """
     key = train_key(snapshot_id, spec, provenance)
+    request = ledger.requests.get(request_id)
     known = ledger.models.by_train_key(spec.name, key)
     if known is not None:
-        return _known(known, registry, request_id)
+        return _known(ledger, registry, known, request)
     snapshot = ledger.models.snapshot(spec.name, snapshot_id)
-    bounds = window(spec, ledger.requests.get(request_id).as_of or snapshot.as_of)
+    bounds = window_of(spec, request, snapshot.as_of)
     rows = _training_rows(spec, snapshots, snapshot, bounds)
     trained = trainer.fit(spec, rows)
-    sealed, files = bundle.seal(trained.files, model=spec.name, train_key=key, snapshot=snapshot_id)
+    sealed, files = bundle.seal(
+        trained.files, model=spec.name, train_key=key, snapshot=snapshot_id, label=spec.label.column
+    )
     _keep(store, sealed, files)
     tags = {
         "evergreen.request": request_id,
@@ -73,7 +78,7 @@ def train(
         data_end=trained.data_end,
         bundle=sealed,
         mlflow_run=run,
-        metrics=dict(trained.metrics),
+        metrics={**trained.metrics, "rounds": trained.rounds},
         state=CandidateState.TRAINED,
         verdict=None,
         generation_seen=0,
@@ -83,16 +88,17 @@ def train(
     return ledger.models.add_candidate(candidate)
 
 
-def _known(known: Candidate, registry: Registry, request_id: str) -> Candidate:
+def _known(ledger: Ledger, registry: Registry, known: Candidate, request: TriggerRequest) -> Candidate:
     """The candidate of this train key, if it still has something before it."""
-    if known.request_id == request_id or known.state not in (CandidateState.RELEASED, CandidateState.REJECTED):
+    if known.request_id == request.id or known.state not in ENDED:
         return known
-    made = f"the same data, spec, code and libraries made version {known.version}"
-    if known.state is CandidateState.RELEASED:
-        reason = f"nothing to train: {made}, which was released"
-    else:
-        reason = f"nothing to train: {made}, which its gates refused ({known.verdict.reason if known.verdict else '-'})"
-    run = registry.start_run(known.model, request_id, {"evergreen.request": request_id})
+    if request.detail.get("force") and known.state in REFUSED:
+        return ledger.models.reopen(known.model, known.version)
+    reason = (
+        f"nothing to train: the same data, spec, code and libraries made version {known.version}, "
+        f"which {what_became(ledger, known)}"
+    )
+    run = registry.start_run(known.model, request.id, {"evergreen.request": request.id})
     registry.log(run, tags={"evergreen.outcome": reason})
     registry.end_run(run)
     raise RunEnds(reason, served=True)

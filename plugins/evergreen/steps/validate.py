@@ -73,7 +73,8 @@ class _Judge:
         self._validator, self._suite = validator, suite
 
     def report(self, frame: pl.DataFrame, path: str) -> ValidationReport:
-        report = self._validator.validate(frame, self._suite)
+        own = frame.select(self._spec.columns)  # a suite knows nothing of columns that only the champion needs
+        report = self._validator.validate(own, self._suite)
         self._registry.log_file(self._run, path, json.dumps(report.full, indent=1, default=str).encode())
         if not report.results:
             self.stop([], frame, f"the suite '{self._spec.validation.suite}' holds no expectation")

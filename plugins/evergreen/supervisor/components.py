@@ -15,7 +15,7 @@ from pathlib import Path
 from evergreen.supervisor.stack import Stack
 from evergreen.wiring import Settings
 
-USER = "admin"
+USER, ONCALL = "admin", "oncall"
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,15 @@ def port_of(url: str) -> str:
 
 
 def new_stack(home: Path) -> Stack:
-    """Free loopback ports, and the password of this home (made once, then kept)."""
+    """Free loopback ports, and the passwords of this home (made once, then kept)."""
     with socket.socket() as one, socket.socket() as two, socket.socket() as three:
         ports = []
         for free in (one, two, three):  # held together, so that they differ
             free.bind(("127.0.0.1", 0))
             ports.append(free.getsockname()[1])
     airflow, mlflow, serving = (f"http://127.0.0.1:{port}" for port in ports)
-    return Stack(airflow, mlflow, serving, USER, _secrets(home)["password"], pid=0)
+    secret = _secrets(home)
+    return Stack(airflow, mlflow, serving, USER, secret["password"], 0, ONCALL, secret["oncall"])
 
 
 def environment(settings: Settings, stack: Stack) -> dict[str, str]:
@@ -79,6 +80,7 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
     return {
         "EVERGREEN_CONN_WAREHOUSE": warehouse,
         "EVERGREEN_WATCH_SECONDS": "5",
+        "OMP_WAIT_POLICY": "PASSIVE",  # else the threads of fits side by side spin: each takes several times as long
         **kept,
         "EVERGREEN_PROJECT": str(settings.root),
         "EVERGREEN_HOME": str(settings.home),
@@ -107,7 +109,7 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
         "core.parallelism": 4,  # forked when the scheduler starts
         "core.execution_api_server_url": f"{stack.airflow_url}/execution/",
         "core.fernet_key": secret["fernet"],
-        "core.simple_auth_manager_users": f"{stack.user}:admin",
+        "core.simple_auth_manager_users": f"{stack.user}:admin,{stack.oncall}:user",
         "core.simple_auth_manager_passwords_file": _password_file(settings.home),
         "core.min_serialized_dag_update_interval": 5,  # this, and the two of dag_processor: edits show in seconds
         "dag_processor.refresh_interval": 5,
@@ -117,6 +119,8 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
         "api_auth.jwt_secret": secret["token"],
         "database.sql_alchemy_conn": f"sqlite:///{settings.home / 'airflow' / 'airflow.db'}",
         "logging.base_log_folder": settings.home / "airflow" / "logs",
+        "scheduler.trigger_timeout_check_interval": 5,  # approvals that nobody gives end soon after their time
+        "scheduler.scheduler_idle_sleep_time": 0.2,  # seconds; the default of 1 is most of a hop between two tasks
         "scheduler.orphaned_tasks_check_interval": 30,  # tasks of a scheduler that was killed start again soon
         "usage_data_collection.enabled": False,
     }
@@ -130,14 +134,19 @@ def _password_file(home: Path) -> Path:
 def _secrets(home: Path) -> dict[str, str]:
     """Made at the first call, so that sessions and stored connections outlive a restart."""
     kept = home / "airflow" / "secrets.json"
-    if not kept.exists():
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = {name: secrets.token_urlsafe(64) for name in ("session", "token")}
-        fernet = urlsafe_b64encode(secrets.token_bytes(32)).decode()
-        _write_private(kept, {**made, "fernet": fernet, "password": secrets.token_urlsafe(12)})
-    values: dict[str, str] = json.loads(kept.read_text())
-    _write_private(_password_file(home), {USER: values["password"]})
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+    values = {**_fresh_secrets(), **known}
+    if values != known:
+        _write_private(kept, values)
+    _write_private(_password_file(home), {USER: values["password"], ONCALL: values["oncall"]})
     return values
+
+
+def _fresh_secrets() -> dict[str, str]:
+    keys = {name: secrets.token_urlsafe(64) for name in ("session", "token")}
+    fernet = urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    return {**keys, "fernet": fernet, **{name: secrets.token_urlsafe(12) for name in ("password", "oncall")}}
 
 
 def _write_private(file: Path, content: dict[str, str]) -> None:

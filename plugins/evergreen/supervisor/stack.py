@@ -1,4 +1,4 @@
-"""What runs, as `<home>/stack.json` tells it (mode 0600: it holds the password)."""
+"""What runs, as `<home>/stack.json` tells it (mode 0600: it holds the passwords)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from evergreen.wiring import Settings
 
 @dataclass(frozen=True)
 class Stack:
-    """A running embedded shape. `pid` is the keeper's, 0 before it has started."""
+    """A running embedded shape. `pid` is the keeper's, 0 before it has started.
+
+    `user` administers; `oncall` may start runs and answer approvals, and no more.
+    """
 
     airflow_url: str
     mlflow_url: str
@@ -23,6 +26,8 @@ class Stack:
     user: str
     password: str
     pid: int
+    oncall: str = "oncall"
+    oncall_password: str = ""
 
 
 KEEPER = "supervisor"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from evergreen.adapters.ledger.approvals import SqlApprovals
 from evergreen.adapters.ledger.engine import Database
+from evergreen.adapters.ledger.holds import SqlHolds
 from evergreen.adapters.ledger.leases import SqlLeases
 from evergreen.adapters.ledger.models import SqlModels
 from evergreen.adapters.ledger.releases import SqlReleases
@@ -26,4 +28,6 @@ def open_ledger(url: str) -> Ledger:
         models=SqlModels(database),
         releases=SqlReleases(database),
         replicas=SqlReplicas(database),
+        holds=SqlHolds(database),
+        approvals=SqlApprovals(database),
     )

@@ -1,4 +1,8 @@
-"""Releases and champions in SQL: a release is one compare-and-set transaction."""
+"""Releases and champions in SQL: a release or a rollback is one compare-and-set transaction.
+
+Every such transaction locks the candidate's row first and changes the champion's after it, so that none waits in a
+circle.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
-from evergreen.adapters.ledger.tables import candidate as c
+from evergreen.adapters.ledger.holds import place_hold
+from evergreen.adapters.ledger.models import change_state, locked_state
 from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
 from evergreen.adapters.ledger.tables import release_event as e
-from evergreen.core.errors import PromotionConflict
-from evergreen.core.records import Candidate, CandidateState, Champion, Release
+from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.core.records import REFUSED, Candidate, CandidateState, Champion, Release, ReleaseKind
 
 LIVE = "live"  # the state of a release without a rollout
 
@@ -42,32 +47,46 @@ class SqlReleases:
     ) -> Release:
         """Make the candidate champion, if the generation is still `candidate.generation_seen`.
 
-        A released candidate's own release comes back unchanged. Raises PromotionConflict if the champion has
-        changed, KeyError for a candidate that was never kept.
+        The newest release of a candidate whose state is RELEASED comes back unchanged. Raises PromotionConflict if
+        the champion has changed, EvergreenError for a candidate that is rejected, declined or rolled back, KeyError
+        for one that was never kept.
         """
-        new = Release(
-            id=uuid.uuid4().hex,
-            model=candidate.model,
-            version=candidate.version,
-            bundle=candidate.bundle,
-            pool=pool,
-            generation=candidate.generation_seen + 1,
-            request_id=candidate.request_id,
-            released_by=released_by,
-            reason=reason,
-            watermark=watermark,
-            released_at=now,
-        )
+        model, version, generation = candidate.model, candidate.version, candidate.generation_seen + 1
+        told = {"released_by": released_by, "reason": reason, "watermark": watermark, "released_at": now}
+        new = _new(candidate, pool=pool, generation=generation, **told)
         with self._database.write() as connection:
-            return _released(connection, candidate) or _release(connection, new)
+            state = locked_state(connection, model, version)
+            if state is CandidateState.RELEASED and (done := _newest(connection, *_of(model, version))):
+                return done
+            if state in REFUSED:
+                raise EvergreenError(f"{model}: version {version} is {state}. Nothing was released.")
+            return _make_champion(connection, new)
+
+    def roll_back(
+        self, candidate: Candidate, *, seen: int, pool: str, by: str, reason: str, act: str, now: datetime
+    ) -> Release:
+        """Make an earlier version champion again, if the generation is still `seen`; the model is held.
+
+        The same act again returns its release. Raises PromotionConflict if the champion has changed, EvergreenError
+        for a version that was never released or is champion already, KeyError for a candidate that was never kept.
+        """
+        model, version = candidate.model, candidate.version
+        with self._database.write() as connection:
+            locked_state(connection, model, version)
+            if act and (done := _newest(connection, r.c.model == model, r.c.act == act)):
+                return done
+            left, earlier = _way_back(connection, model, version, seen)
+            told = {"released_by": by, "reason": reason, "watermark": earlier.watermark, "released_at": now}
+            new = _new(candidate, pool=pool, generation=seen + 1, kind=ReleaseKind.ROLLBACK, act=act, **told)
+            made = _make_champion(connection, new)
+            change_state(connection, model, left.version, CandidateState.ROLLED_BACK)
+            place_hold(connection, model, by=by, reason=reason, now=now)
+            return made
 
     def get(self, release_id: str) -> Release:
         """KeyError if there is none."""
         with self._database.read() as connection:
-            row = connection.execute(select(r).where(r.c.id == release_id)).one_or_none()
-        if row is None:
-            raise KeyError(f"no release {release_id}")
-        return _record(row)
+            return _get(connection, release_id)
 
     def history(self, model: str | None = None) -> list[Release]:
         """All releases, oldest first."""
@@ -83,30 +102,60 @@ class SqlReleases:
             return [_record(row) for row in connection.execute(query)]
 
 
+def _new(candidate: Candidate, **told: Any) -> Release:
+    return Release(
+        id=uuid.uuid4().hex,
+        model=candidate.model,
+        version=candidate.version,
+        bundle=candidate.bundle,
+        request_id=candidate.request_id,
+        **told,
+    )
+
+
 def _champion(connection: Connection, model: str) -> Champion:
     row = connection.execute(select(ch).where(ch.c.model == model)).one_or_none()
     return Champion(model, None, 0) if row is None else Champion(**row._mapping)
 
 
-def _released(connection: Connection, candidate: Candidate) -> Release | None:
-    """The release that the candidate has already; its row stays locked until the transaction ends."""
-    this = (c.c.model == candidate.model, c.c.version == candidate.version)
-    if connection.execute(select(c.c.version).where(*this).with_for_update()).one_or_none() is None:
-        raise KeyError(f"{candidate.model}: no candidate of version {candidate.version}")
-    query = select(r).where(r.c.model == candidate.model, r.c.version == candidate.version)
-    row = connection.execute(query.order_by(r.c.seq).limit(1)).one_or_none()
+def _get(connection: Connection, release_id: str) -> Release:
+    row = connection.execute(select(r).where(r.c.id == release_id)).one_or_none()
+    if row is None:
+        raise KeyError(f"no release {release_id}")
+    return _record(row)
+
+
+def _of(model: str, version: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return (r.c.model == model, r.c.version == version)
+
+
+def _newest(connection: Connection, *where: ColumnElement[bool]) -> Release | None:
+    row = connection.execute(select(r).where(*where).order_by(r.c.seq.desc()).limit(1)).one_or_none()
     return None if row is None else _record(row)
 
 
-def _release(connection: Connection, new: Release) -> Release:
+def _way_back(connection: Connection, model: str, version: int, seen: int) -> tuple[Release, Release]:
+    """The release that a rollback leaves, and the newest one of the version that it goes back to."""
+    earlier = _newest(connection, *_of(model, version))
+    if earlier is None:
+        raise EvergreenError(f"{model}: version {version} was never released. Nothing was rolled back.")
+    champion = _champion(connection, model)
+    if champion.generation != seen:
+        raise PromotionConflict(model, seen=seen, found=champion.generation)
+    left = _get(connection, str(champion.release_id))
+    if left.version == version:
+        raise EvergreenError(f"{model}: version {version} is champion already. Nothing was rolled back.")
+    return left, earlier
+
+
+def _make_champion(connection: Connection, new: Release) -> Release:
     seen = new.generation - 1
     # Of two that saw the same generation one finds (model, generation) taken, and everything is undone.
     if not (insert_if_absent(connection, r, _columns(new)) and _compare_and_set(connection, new, seen)):
         raise PromotionConflict(new.model, seen=seen, found=_champion(connection, new.model).generation)
     event = {"state": LIVE, "actor": new.released_by, "reason": new.reason, "at": new.released_at}
     connection.execute(insert(e).values(release_id=new.id, **event))
-    this = (c.c.model == new.model, c.c.version == new.version)
-    connection.execute(update(c).where(*this).values(state=CandidateState.RELEASED.value))
+    change_state(connection, new.model, new.version, CandidateState.RELEASED)
     return new
 
 
@@ -119,8 +168,10 @@ def _compare_and_set(connection: Connection, new: Release, seen: int) -> bool:
 
 
 def _columns(new: Release) -> dict[str, Any]:
-    return {name: getattr(new, name) for name in new.__dataclass_fields__}
+    values = {name: getattr(new, name) for name in new.__dataclass_fields__}
+    return {**values, "kind": new.kind.value, "act": new.act or None}  # none is not unique
 
 
 def _record(row: Row[Any]) -> Release:
-    return Release(**{name: value for name, value in row._mapping.items() if name != "seq"})
+    values = {name: value for name, value in row._mapping.items() if name != "seq"}
+    return Release(**{**values, "kind": ReleaseKind(row.kind), "act": row.act or ""})

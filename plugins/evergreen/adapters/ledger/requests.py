@@ -73,9 +73,12 @@ class SqlTriggerRequests:
         state: RequestState | None = None,
         step: str | None = None,
         reason: str | None = None,
+        watermark: datetime | None = None,
+        as_of: datetime | None = None,
     ) -> TriggerRequest:
         """Change what is given; a closed state that stands already keeps its `closed_at`."""
         changes: dict[str, Any] = {"state": state and state.value, "step": step, "reason": reason}
+        changes |= {"watermark": watermark, "as_of": as_of}
         changes = {name: value for name, value in changes.items() if value is not None}
         with self._database.write() as connection:
             before = _get(connection, request_id, lock=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -20,9 +21,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
-HEAD = "0001"  # the newest revision
+HEAD = "0002"  # the newest revision
 VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
 
 metadata = MetaData(
@@ -141,10 +143,13 @@ release = Table(
     Column("reason", Text, nullable=False),
     Column("watermark", UtcTime),
     Column("released_at", UtcTime, nullable=False),
+    Column("kind", String(20), nullable=False, server_default="promotion"),
+    Column("act", String(250)),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("id"),
     UniqueConstraint("model", "generation"),
     ForeignKeyConstraint(["model", "version"], ["candidate.model", "candidate.version"]),
+    Index(None, "model", "act", unique=True),
 )
 
 release_event = Table(
@@ -167,6 +172,46 @@ champion = Table(
     Column("release_id", String(36), ForeignKey("release.id"), nullable=False),
     Column("generation", Integer, nullable=False),
     PrimaryKeyConstraint("model"),
+)
+
+hold_event = Table(
+    "hold_event",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("model", String(200), nullable=False),
+    Column("number", Integer, nullable=False),  # of the model's events: two at once cannot have the same
+    Column("held", Boolean, nullable=False),
+    Column("by", String(250), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("model", "number"),
+)
+
+_OPEN = text("state = 'open'")  # one open question at a time
+
+approval = Table(
+    "approval",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("id", String(36), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("generation_seen", Integer, nullable=False),
+    Column("evidence", String(64), nullable=False),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("answered_by", String(250)),
+    Column("reason", Text, nullable=False),
+    Column("answered_at", UtcTime),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    ForeignKeyConstraint(["model", "version"], ["candidate.model", "candidate.version"]),
+    Index(None, "model", "version", "request_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 replica = Table(

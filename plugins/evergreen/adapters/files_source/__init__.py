@@ -1,0 +1,5 @@
+"""A source of Parquet or CSV files, by fsspec."""
+
+from evergreen.adapters.files_source.source import FilesSource
+
+__all__ = ["FilesSource"]

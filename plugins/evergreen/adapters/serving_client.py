@@ -1,0 +1,92 @@
+"""Serving, asked over HTTP as callers ask it.
+
+On the standard library's client: what the client itself takes is in every latency that is measured here, and httpx
+takes a millisecond more for each request, which is as much as serving needs to answer it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from evergreen.core.errors import ServingFailed
+from evergreen.core.ports import Answer
+
+TIMEOUT = 30.0  # seconds
+_STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+
+
+class HttpServingClient:
+    """Makes connections. `timeout` is in seconds, of each request."""
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        self._timeout = timeout
+
+    @contextmanager
+    def connect(self, url: str) -> Iterator[HttpServingConnection]:
+        """One keep-alive connection to the serving process at this URL, opened by its first request."""
+        address = urlsplit(url)
+        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        connection = kind(address.netloc, timeout=self._timeout)
+        try:
+            yield HttpServingConnection(connection, address.path.rstrip("/"))
+        finally:
+            connection.close()
+
+
+class HttpServingConnection:
+    """A connection to one serving process; its paths are below `root`."""
+
+    def __init__(self, connection: http.client.HTTPConnection, root: str = "") -> None:
+        self._connection, self._root = connection, root
+
+    def predict(self, model: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
+        """POST the rows to the plain records endpoint. Raises ServingFailed when it refuses or does not answer.
+
+        `milliseconds` are from sending the request to having read the answer.
+        """
+        path = f"{self._root}/models/{quote(model, safe='')}/predict"
+        body = json.dumps({"records": list(rows)}, allow_nan=False).encode()
+        try:
+            begun = time.perf_counter()
+            status, text = self._post(path, body)
+            milliseconds = (time.perf_counter() - begun) * 1000
+        except (OSError, http.client.HTTPException) as error:
+            at = f"{self._connection.host}:{self._connection.port}"
+            raise ServingFailed(f"POST {path} at {at} did not answer: {error or type(error).__name__}") from error
+        try:
+            found = json.loads(text)
+            if status == http.client.OK:
+                return Answer(found["version"], found["predictions"], milliseconds)
+            said = _message(found["error"])
+        except (ValueError, KeyError, TypeError):
+            said = text.decode(errors="replace")[:300]
+        raise ServingFailed(f"POST {path} was answered with {status}: {said}")
+
+    def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Once more on a new connection, where serving has closed one that was idle."""
+        reused = self._connection.sock is not None
+        try:
+            return self._send(path, body)
+        except _STALE:
+            self._connection.close()
+            if not reused:
+                raise
+            return self._send(path, body)
+        except BaseException:
+            self._connection.close()  # an answer that still comes must not be read as that of the next request
+            raise
+
+    def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
+        self._connection.request("POST", path, body, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        return response.status, response.read()
+
+
+def _message(error: Any) -> str:
+    return str(error["message"] if isinstance(error, dict) else error)

@@ -1,0 +1,120 @@
+"""`evergreen approve` and `evergreen reject`: the answer to a waiting approval, as on Airflow's page."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evergreen import wiring
+from evergreen.cli.known import existing_ledger, known_model
+from evergreen.cli.screen import AsJson, print_json, running_stack
+from evergreen.core.errors import FoundProblem
+
+if TYPE_CHECKING:
+    from evergreen.adapters.airflow_api import AirflowApi, Question
+    from evergreen.supervisor import Stack
+
+
+class User(StrEnum):
+    """The users of the embedded shape."""
+
+    ONCALL = "oncall"
+    ADMIN = "admin"
+
+
+Model = Annotated[str, typer.Argument(help="Name of the model, as its folder is called.")]
+Version = Annotated[int | None, typer.Option("--version", metavar="N", help="The version, where several wait.")]
+As = Annotated[User, typer.Option("--as", help="The Airflow user who answers.")]
+
+
+def approve(
+    model: Model,
+    version: Version = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")] = "",
+    user: As = User.ONCALL,
+    as_json: AsJson = False,
+) -> None:
+    """Release the version that waits for approval.
+
+    \b
+    The same answer as a click on Airflow's page (Required Actions), under the
+    same rules: the first answer stands, and a reason is needed where the model is
+    held or its champion could not be compared. Read the evidence first: the page
+    shows it, `evergreen open` leads there, `evergreen status` says what waits.
+
+    \b
+    Examples:
+      evergreen approve flight-delay
+      evergreen approve flight-delay --version 4 --reason "fares are right"
+    """
+    _answer(model, version, "Approve", reason, user, as_json)
+
+
+def reject(
+    model: Model,
+    reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; kept in the ledger.")],
+    version: Version = None,
+    user: As = User.ONCALL,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse the version that waits for approval.
+
+    \b
+    The champion stays. What was rejected is not trained again from the same
+    data, spec and code. The first answer stands.
+
+    \b
+    Examples:
+      evergreen reject flight-delay --reason "worse at JFK, see the slices"
+    """
+    _answer(model, version, "Reject", reason, user, as_json)
+
+
+def _answer(model: str, version: int | None, option: str, reason: str, user: User, as_json: bool) -> None:
+    settings = wiring.Settings.load()
+    stack = running_stack(settings)
+    ledger = existing_ledger(settings)
+    known_model(settings, ledger, model)
+    api = _signed_in(stack, user)
+    asked = {question.run_id: question for question in api.waiting(model)}
+    versions = {one.version: asked[one.run_id] for one in ledger.approvals.history(model) if one.run_id in asked}
+    chosen = _choose(model, versions, version)
+    _check_reason(model, versions[chosen], option, reason)
+    api.approve(model, versions[chosen].run_id, option, reason=reason)
+    if as_json:
+        print_json({"model": model, "version": chosen, "run_id": versions[chosen].run_id, "answer": option.lower()})
+        return
+    follows = "It answers within seconds" if option == "Approve" else "The champion stays"
+    typer.echo(f"{option}: version {chosen} of {model}, as {user}. {follows}; `evergreen status {model}` shows it.")
+
+
+def _signed_in(stack: Stack, user: User) -> AirflowApi:
+    if user is User.ADMIN:
+        return wiring.airflow(stack.airflow_url, stack.user, stack.password)
+    return wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
+
+
+def _choose(model: str, waiting: dict[int, Question], version: int | None) -> int:
+    """The version that is meant. Raises FoundProblem where none waits, another, or several and none is named."""
+    listed = ", ".join(str(number) for number in sorted(waiting)) or "none"
+    if version is None and len(waiting) == 1:
+        return next(iter(waiting))
+    if version in waiting:
+        return version
+    if version is None and waiting:
+        found, do = f"versions {listed} waiting", "Say which: --version N."
+    else:
+        found = f"version {version} not waiting" if version else "nothing that waits for approval"
+        do = f"`evergreen status {model}` says what the model waits for, `evergreen history {model}` what was answered."
+    raise FoundProblem(f"approval of {model}", found=found, allowed=f"one that waits ({listed})", do=do)
+
+
+def _check_reason(model: str, question: Question, option: str, reason: str) -> None:
+    """The rule of the page, told before the answer is spent: without its reason it would be void."""
+    if reason.strip() or (option == "Approve" and not question.needs_reason):
+        return
+    why = "a rejection needs one" if option == "Reject" else "the model is held, or its champion could not be compared"
+    do = "Add --reason and say why, in a sentence."
+    raise FoundProblem(f"approval of {model}", found="no reason", allowed=f"a reason: {why}", do=do)

@@ -1,0 +1,42 @@
+"""What became of a candidate that has nothing before it: its state, told as ops read it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from evergreen.core.records import Candidate, CandidateState, ReleaseKind
+
+if TYPE_CHECKING:
+    from evergreen.core.ports import Ledger
+
+_AGAIN = "; a run with `force` has it judged again"
+
+
+def what_became(ledger: Ledger, candidate: Candidate) -> str:
+    """'was released', 'its gates refused (auc 0.5 is below 0.6); …': the end of a sentence about an ended candidate."""
+    match candidate.state:
+        case CandidateState.REJECTED:
+            return f"its gates refused ({candidate.verdict.reason if candidate.verdict else '-'}){_AGAIN}"
+        case CandidateState.DECLINED:
+            return f"{_who_declined(ledger, candidate)}{_AGAIN}"
+        case CandidateState.ROLLED_BACK:
+            return f"was rolled back{_by_whom(ledger, candidate)}{_AGAIN}"
+        case _:
+            return "was released"
+
+
+def _who_declined(ledger: Ledger, candidate: Candidate) -> str:
+    answer = ledger.approvals.latest(candidate.model, candidate.version)
+    if answer is None or answer.answered_by is None:
+        return "a person declined"
+    return f"{answer.answered_by} declined ({answer.reason or 'no reason given'})"
+
+
+def _by_whom(ledger: Ledger, candidate: Candidate) -> str:
+    back = [
+        after
+        for before, after in pairwise(ledger.releases.history(candidate.model))
+        if before.version == candidate.version and after.kind is ReleaseKind.ROLLBACK
+    ]
+    return f" by {back[-1].released_by} ({back[-1].reason})" if back else ""

@@ -1,0 +1,39 @@
+"""The outside systems, as Evergreen sees them.
+
+Each port has a real adapter in `adapters/` and an in-memory twin in `fakes/`; both pass the same contract
+tests in `tests/contract/`. Frames that cross a port are Polars frames. Errors are those of `core.errors`.
+"""
+
+from __future__ import annotations
+
+from evergreen.core.ports.answering import Answer, RehearsalSlots, ServingClient, ServingConnection, Slot
+from evergreen.core.ports.data import Snapshots, Source, Store
+from evergreen.core.ports.ledger import Approvals, Holds, Leases, Ledger, Models, Releases, Replicas, TriggerRequests
+from evergreen.core.ports.registry import Registry
+from evergreen.core.ports.training import TrainedModel, Trainer
+from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
+
+__all__ = [
+    "Answer",
+    "Approvals",
+    "ExpectationResult",
+    "Holds",
+    "Leases",
+    "Ledger",
+    "Models",
+    "Registry",
+    "RehearsalSlots",
+    "Releases",
+    "Replicas",
+    "ServingClient",
+    "ServingConnection",
+    "Slot",
+    "Snapshots",
+    "Source",
+    "Store",
+    "TrainedModel",
+    "Trainer",
+    "TriggerRequests",
+    "ValidationReport",
+    "Validator",
+]

@@ -1,0 +1,53 @@
+"""Serving, as judge and roll_back ask it: over HTTP, and in throwaway copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What serving answered: one prediction a row (a number, or one a class), and how long it took."""
+
+    version: int
+    predictions: Sequence[Any]
+    milliseconds: float
+
+
+class ServingConnection(Protocol):
+    """One keep-alive connection."""
+
+    def predict(self, model: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
+        """POST the rows to the plain records endpoint. Raises ServingFailed when it refuses or does not answer."""
+
+
+class ServingClient(Protocol):
+    """Asks serving over HTTP, as callers do."""
+
+    def connect(self, url: str) -> AbstractContextManager[ServingConnection]:
+        """One connection to the serving process at this URL, closed with the context."""
+
+
+class Slot(Protocol):
+    """A throwaway serving process that is up."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+
+    def memory_mb(self) -> float:
+        """The highest resident memory of the process that answers, so far, in MB (10^6 bytes)."""
+
+
+class RehearsalSlots(Protocol):
+    """Throwaway copies of the serving program."""
+
+    def start(self, model: str, version: int, bundle: str) -> AbstractContextManager[Slot]:
+        """Serve this version of this model, and nothing else; stopped with the context.
+
+        Returns once it answers for the model. Raises RehearsalFailed, with what it said, where it does not get
+        ready in time, refuses the bundle or dies.
+        """

@@ -1,0 +1,61 @@
+"""The source of a model's rows, the store of files, and the snapshots in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from evergreen.core.records import Part
+
+
+class Source(Protocol):
+    """Where a model's rows come from. Raises SourceUnavailable when it does not answer, SourceError when a
+    named column is missing or `event_time` is no time."""
+
+    def watermark(self) -> datetime | None:
+        """The newest event time, none for an empty source."""
+
+    def columns(self) -> frozenset[str]:
+        """The names of all columns that it has."""
+
+    def count(self, after: datetime | None, until: datetime) -> int:
+        """How many rows have `after < event_time <= until` (no lower bound for none)."""
+
+    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+        """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks.
+
+        `event_time` comes as Datetime("us", "UTC"); the types of one column agree over all chunks.
+        """
+
+
+class Store(Protocol):
+    """Immutable files by key ('snapshots/…', 'bundles/…'). A write is seen whole or not at all."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a file; writing the same key again replaces it in one step."""
+
+    def get(self, key: str) -> bytes:
+        """Read a file; KeyError if there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the file is there."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys that start with the prefix, sorted."""
+
+
+class Snapshots(Protocol):
+    """Frames to and from per-day Parquet parts in the store; hashes as DESIGN semantics 7 says."""
+
+    def write(self, model: str, frame: pl.DataFrame, event_time: str, key: str) -> tuple[Part, ...]:
+        """Split by day of event time (UTC), sort by (event time, key), hash, store what is not there yet."""
+
+    def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The parts' rows, in order of day. SourceError if a stored part's hash is not the recorded one."""
+
+    def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
+        """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""

@@ -1,0 +1,238 @@
+"""The control ledger: the one place that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from evergreen.core.records import (
+        Approval,
+        ApprovalState,
+        Candidate,
+        CandidateState,
+        Cause,
+        Champion,
+        Hold,
+        HoldEvent,
+        Lease,
+        Release,
+        Replica,
+        RequestState,
+        Snapshot,
+        TriggerRequest,
+        Verdict,
+    )
+
+
+class TriggerRequests(Protocol):
+    """Trigger requests: one row for each reason to retrain."""
+
+    def open(
+        self,
+        *,
+        model: str,
+        source: str,
+        cause: Cause,
+        dedupe_key: str,
+        run_id: str,
+        watermark: datetime | None,
+        as_of: datetime | None,
+        detail: Mapping[str, Any],
+        now: datetime,
+    ) -> TriggerRequest:
+        """Make an open request, or return the one that has this (model, dedupe key)."""
+
+    def get(self, request_id: str) -> TriggerRequest:
+        """KeyError if there is none."""
+
+    def for_run(self, model: str, run_id: str) -> TriggerRequest | None:
+        """The request that this run serves."""
+
+    def mark(
+        self,
+        request_id: str,
+        *,
+        now: datetime,
+        state: RequestState | None = None,
+        step: str | None = None,
+        reason: str | None = None,
+        watermark: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> TriggerRequest:
+        """Change what is given. `closed_at` is set by served, skipped and failed, and cleared by claimed."""
+
+    def latest(self, model: str, *, limit: int = 1) -> list[TriggerRequest]:
+        """The newest requests of a model, newest first."""
+
+    def last_served(self, model: str) -> TriggerRequest | None:
+        """The newest served request of a model."""
+
+    def newest_watermark(
+        self, *, model: str | None = None, source: str | None = None, cause: Cause | None = None
+    ) -> datetime | None:
+        """The newest watermark of any request of this model, source or cause, whatever its state."""
+
+
+class Leases(Protocol):
+    """One holder a model at a time, from pull to judge."""
+
+    def acquire(self, model: str, holder: str, ttl: timedelta, now: datetime) -> Lease:
+        """Take or renew the lease. Raises LeaseBusy (naming the holder) while another's has not expired."""
+
+    def release(self, model: str, holder: str) -> None:
+        """Give it up; nothing happens if it is not held by this holder."""
+
+    def get(self, model: str) -> Lease | None:
+        """The lease, expired or not."""
+
+
+class Models(Protocol):
+    """Snapshots and candidates."""
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot; the same id again changes nothing."""
+
+    def snapshot(self, model: str, snapshot_id: str) -> Snapshot:
+        """KeyError if there is none."""
+
+    def add_candidate(self, candidate: Candidate) -> Candidate:
+        """Keep a candidate, or return the one that has its (model, train key)."""
+
+    def candidate(self, model: str, version: int) -> Candidate:
+        """KeyError if there is none."""
+
+    def candidates(self, model: str) -> list[Candidate]:
+        """All candidates of a model, newest version first."""
+
+    def by_train_key(self, model: str, train_key: str) -> Candidate | None:
+        """The candidate made from exactly this."""
+
+    def judge(
+        self, model: str, version: int, *, verdict: Verdict, state: CandidateState, generation_seen: int
+    ) -> Candidate:
+        """Keep the verdict and the champion generation that it was reached against.
+
+        A candidate that has ended meanwhile (records.ENDED: two requests may judge one) comes back as it is.
+        """
+
+    def reopen(self, model: str, version: int) -> Candidate:
+        """Let a rejected, declined or rolled-back candidate be judged anew: state TRAINED. Others stay as they are."""
+
+
+class Releases(Protocol):
+    """Releases and who is champion. History never shrinks."""
+
+    def champion(self, model: str) -> Champion:
+        """Generation 0 where nothing was released yet."""
+
+    def release(
+        self,
+        candidate: Candidate,
+        *,
+        pool: str,
+        released_by: str,
+        reason: str,
+        watermark: datetime | None,
+        now: datetime,
+    ) -> Release:
+        """Make the candidate champion, if the generation is still `candidate.generation_seen`.
+
+        One transaction: the release, its event, the champion row and the candidate's state. Asked again for a
+        candidate whose state is RELEASED, returns its newest release. Raises PromotionConflict if the champion has
+        changed.
+        """
+
+    def roll_back(
+        self,
+        candidate: Candidate,
+        *,
+        seen: int,
+        pool: str,
+        by: str,
+        reason: str,
+        act: str,
+        now: datetime,
+    ) -> Release:
+        """Make an earlier version champion again, if the generation is still `seen`.
+
+        One transaction: a release of kind rollback, its event, the champion row, the state ROLLED_BACK of the
+        version that was champion, and a hold on the model by the same person and reason. The same act again returns
+        its release. Raises PromotionConflict if the champion has changed, EvergreenError for a version that was
+        never released or is champion already.
+        """
+
+    def get(self, release_id: str) -> Release:
+        """KeyError if there is none."""
+
+    def history(self, model: str | None = None) -> list[Release]:
+        """All releases, oldest first."""
+
+    def live(self, pool: str) -> list[Release]:
+        """The release of each champion of a pool, by model name."""
+
+
+class Holds(Protocol):
+    """Who may not be promoted automatically. `model` may be records.FLEET: all of them."""
+
+    def place(self, model: str, *, by: str, reason: str, now: datetime) -> Hold:
+        """Hold the model. Held already: the first hold stays and comes back."""
+
+    def lift(self, model: str, *, by: str, reason: str, now: datetime) -> bool:
+        """End the model's hold; false if there was none."""
+
+    def applying(self, model: str) -> Hold | None:
+        """The model's own hold, else the fleet's."""
+
+    def history(self, model: str | None = None) -> list[HoldEvent]:
+        """All events, oldest first."""
+
+
+class Approvals(Protocol):
+    """Questions to people, and their answers."""
+
+    def ask(
+        self, candidate: Candidate, *, request_id: str, run_id: str, expires_at: datetime, now: datetime
+    ) -> Approval:
+        """Open a question about the candidate's bundle, generation and verdict, as they are now.
+
+        Asked again for the same request and version, the newest open one comes back; one that was answered stays in
+        the history and a new one is opened.
+        """
+
+    def answer(self, approval_id: str, *, state: ApprovalState, by: str | None, reason: str, now: datetime) -> Approval:
+        """Keep the first answer; whoever comes later gets that one back. KeyError if there is no such question.
+
+        REJECTED marks a candidate that is still PASSED as DECLINED in the same transaction. EXPIRED has `by` none.
+        """
+
+    def latest(self, model: str, version: int) -> Approval | None:
+        """The newest question about this version."""
+
+    def history(self, model: str | None = None) -> list[Approval]:
+        """All questions, oldest first."""
+
+
+class Replicas(Protocol):
+    """Who serves."""
+
+    def beat(self, replica: Replica, now: datetime) -> None:
+        """Record that the replica lives and which versions it answers with."""
+
+    def alive(self, pool: str, since: datetime) -> list[Replica]:
+        """Replicas that were heard of since then."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The control ledger: the one place that decides."""
+
+    requests: TriggerRequests
+    leases: Leases
+    models: Models
+    releases: Releases
+    replicas: Replicas
+    holds: Holds
+    approvals: Approvals

@@ -1,0 +1,47 @@
+"""Fitting a model, and scoring rows with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from evergreen.core.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted booster as a bundle's files (name → bytes), without the manifest, and what is worth logging."""
+
+    files: Mapping[str, bytes]
+    data_end: datetime
+    rounds: int
+    metrics: Mapping[str, float]
+    params: Mapping[str, Any]
+    importances: Mapping[str, float]
+    history: Mapping[str, Sequence[float]]  # metric by boosting round, on the fitted rows and on the tail
+    plots: Mapping[str, bytes] = field(default_factory=dict)  # PNG by artifact path
+
+
+class Trainer(Protocol):
+    """Fits a model, and scores rows with one that was fitted."""
+
+    def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
+        """Fit on the frame, which is in order of event time; its newest rows are the early-stopping tail.
+
+        Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used.
+        The same frame and spec give the same files.
+        """
+
+    def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
+        """What a bundle's booster answers for each row: shape (rows,), or (rows, classes) for multiclass; float64.
+
+        Uses the features, order and categories of the bundle's own schema, whatever the spec says now. Raises
+        NotComparable where the frame lacks one of its columns, has it in a type that cannot be used, or with infinite
+        numbers.
+        """

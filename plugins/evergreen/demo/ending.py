@@ -1,0 +1,71 @@
+"""The end of the demo: who was released when and why, how long each chapter took, and where to look now."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from evergreen.core.records import ReleaseKind
+from evergreen.demo.story import AIRTIME, DELAY
+
+if TYPE_CHECKING:
+    from evergreen.core.records import Release
+    from evergreen.demo.story import Story
+
+MEASURE = {DELAY: "auc", AIRTIME: "mae"}
+
+
+def show(story: Story) -> None:
+    """Print both tables, and where everything runs."""
+    releases = Table(title="Releases")
+    for name in ("model", "v.", "why", "data until", "holdout", "released", "answers"):
+        releases.add_column(name, justify="left" if name in ("model", "why") else "right", no_wrap=True)
+    for release in story.ledger.releases.history():
+        releases.add_row(*_row(story, release))
+    times = Table(title="From data landed, or asked for, to what callers see")
+    times.add_column("what")
+    times.add_column("outcome")
+    times.add_column("seconds", justify="right")
+    for chapter in story.chapters:
+        times.add_row(chapter.what, chapter.outcome, f"{chapter.seconds:.1f}")
+    story.console.print("", releases, times)
+    _where_to_look(story)
+
+
+def _row(story: Story, release: Release) -> tuple[str, ...]:
+    request = story.ledger.requests.get(release.request_id)
+    candidate = story.ledger.models.candidate(release.model, release.version)
+    metric = MEASURE[release.model]
+    value = candidate.verdict.metrics.get(metric) if candidate.verdict else None
+    return (
+        release.model,
+        str(release.version),
+        "rollback" if release.kind is ReleaseKind.ROLLBACK else str(request.cause),
+        f"{request.as_of:%Y-%m-%d}",
+        "–" if value is None else f"{metric} {value:.3g}",
+        f"{release.released_at:%H:%M:%S}",
+        f"{story.callers[release.model].answers.get(release.version, 0):,}",
+    )
+
+
+def _where_to_look(story: Story) -> None:
+    stack, say, callers = story.stack, story.console.print, story.callers.values()
+    answered = sum(sum(caller.answers.values()) for caller in callers)
+    failed = sum(len(caller.failures) for caller in callers)
+    say(f"\n{answered:,} requests answered while versions changed, {failed} failed.")
+    for name, text in (
+        ("Airflow", f"{stack.airflow_url}   user {stack.user}, password {stack.password}"),
+        ("", f"{stack.airflow_url}   user {stack.oncall}, password {stack.oncall_password} (approves, rolls back)"),
+        ("Models", f"{stack.airflow_url}/evergreen/   history and evidence of every version, same sign-in"),
+        ("MLflow", stack.mlflow_url),
+        ("Serving", stack.serving_url),
+    ):
+        say(f"  {name:<9} {text}", soft_wrap=True, highlight=False)
+    caller = story.callers[DELAY]
+    body = json.dumps({"records": [caller.record]}, separators=(",", ":"))
+    say("Ask the model:", style="bold")
+    say(f"  curl -s {caller.url} -H 'content-type: application/json' -d '{body}'", soft_wrap=True, highlight=False)
+    say("See what happened: [bold].venv/bin/evergreen history flight-delay[/bold]")
+    say("State of all models: [bold].venv/bin/evergreen status[/bold]     Stop everything: [bold]make down[/bold]")

@@ -1,0 +1,26 @@
+"""The control ledger in memory, for tests and rehearsals of a step: safe for threads, gone with the process."""
+
+from __future__ import annotations
+
+from evergreen.core.ports import Ledger
+from evergreen.fakes.ledger.approvals import InMemoryApprovals
+from evergreen.fakes.ledger.holds import InMemoryHolds
+from evergreen.fakes.ledger.leases import InMemoryLeases
+from evergreen.fakes.ledger.models import InMemoryModels
+from evergreen.fakes.ledger.releases import InMemoryReleases
+from evergreen.fakes.ledger.replicas import InMemoryReplicas
+from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
+
+
+def in_memory_ledger() -> Ledger:
+    """An empty ledger."""
+    models, holds = InMemoryModels(), InMemoryHolds()
+    return Ledger(
+        requests=InMemoryTriggerRequests(),
+        leases=InMemoryLeases(),
+        models=models,
+        releases=InMemoryReleases(models, holds),
+        replicas=InMemoryReplicas(),
+        holds=holds,
+        approvals=InMemoryApprovals(models),
+    )

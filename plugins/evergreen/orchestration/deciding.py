@@ -1,0 +1,102 @@
+"""The tasks that decide on a candidate: judge, approve, roll_out."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import task
+
+from evergreen import wiring
+from evergreen.core.records import RequestState, Verdict
+from evergreen.orchestration.approval import ApproveCandidate
+from evergreen.orchestration.descriptions import TASKS
+from evergreen.orchestration.run_notes import tell
+from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
+from evergreen.steps.judge import judge
+from evergreen.steps.rehearse import rehearse
+from evergreen.steps.report import report
+from evergreen.steps.roll_out import roll_out
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    from evergreen.core.records import Candidate
+    from evergreen.core.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+# Airflow tries a task anew that was answered before its scheduler had heard of the question: the answer counts, soon.
+SOON: dict[str, Any] = {**RETRIES, "retry_delay": timedelta(seconds=2)}
+
+
+def judge_task(spec: ModelSpec) -> XComArg:
+    """The verdict, and the end of the run where it is not passed."""
+
+    @task.short_circuit(task_id="judge", doc_md=TASKS["judge"], **RETRIES)
+    def run_judge() -> bool:
+        run = TaskRun.of(spec)
+        with run_step(run, "judge"):
+            candidate = _judged(run)
+            assert candidate.verdict is not None, "judge returns a verdict"
+            log.info("Judged on %s rows: %s", f"{candidate.verdict.rows:,}", candidate.verdict.reason)
+            return _passed(run, candidate.verdict)
+
+    return run_judge()
+
+
+def _judged(run: TaskRun) -> Candidate:
+    store, registry = wiring.store(run.settings), wiring.registry(run.settings)
+    return judge(
+        run.spec,
+        run.ledger,
+        wiring.snapshots(run.settings),
+        wiring.trainer(),
+        registry,
+        store,
+        rehearse=partial(rehearse, run.spec, wiring.slots(run.settings), wiring.serving_client(), store),
+        report=partial(report, registry=registry, store=store, draw=wiring.evidence_charts()),
+        request_id=run.handed_on("admit"),
+        version=run.handed_on("train"),
+    )
+
+
+def _passed(run: TaskRun, verdict: Verdict) -> bool:
+    """End the run where the verdict says so; the lease ends here in any case."""
+    if verdict.passed:
+        run.ledger.leases.release(run.spec.name, run.handed_on("admit"))
+    else:
+        run.close("judge", RequestState.SERVED, verdict.reason)
+    return verdict.passed
+
+
+def approve_task(spec: ModelSpec) -> Any:
+    """One operator for every mode: whether a person is asked is known only when the verdict is."""
+    return ApproveCandidate(spec=spec, task_id="approve", doc_md=TASKS["approve"], **SOON)
+
+
+def roll_out_task(spec: ModelSpec) -> XComArg:
+    """The release."""
+
+    @task(task_id="roll_out", doc_md=TASKS["roll_out"], **RETRIES)
+    def run_roll_out() -> str:
+        run = TaskRun.of(spec)
+        with run_step(run, "roll_out"):
+            approved = run.handed_on("approve")
+            release = roll_out(
+                spec,
+                run.ledger,
+                wiring.registry(run.settings),
+                request_id=run.handed_on("admit"),
+                version=run.handed_on("train"),
+                released_by=approved["by"],
+                reason=approved["reason"],
+                now=run.now,
+            )
+            request = run.request
+            tell(run.context, request.reason if request else f"released version {release.version}")
+        return release.id
+
+    return run_roll_out()

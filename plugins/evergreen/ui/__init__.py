@@ -1,0 +1,1 @@
+"""The Models pages inside Airflow: who is champion and why, and the evidence on candidates. They change nothing."""

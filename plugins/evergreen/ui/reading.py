@@ -1,0 +1,206 @@
+"""What each page shows, read from the ledger and the store. Raises NotThere for a model or version that is not."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from evergreen.core import evidence as ev
+from evergreen.core import verdict_json
+from evergreen.core.history import HistoryEntry, history_of
+from evergreen.core.records import Approval, ApprovalState, Candidate, Hold, Release, ReleaseKind
+from evergreen.core.status import ModelStatus, facts_of, status_of
+
+if TYPE_CHECKING:
+    from evergreen.core.catalog import Catalog
+    from evergreen.core.ports import Ledger
+    from evergreen.core.spec import ModelSpec
+    from evergreen.ui.platform import Platform
+
+MOST_EVENTS, MOST_CANDIDATES = 200, 100
+HIGHEST = 2**31 - 1  # a database cannot even be asked for a higher version
+
+
+class NotThere(Exception):
+    """A model or version that nobody knows, and what to look at instead: (text, path below /evergreen)."""
+
+    def __init__(self, what: str, instead: Sequence[tuple[str, str]] = ()) -> None:
+        self.what, self.instead = what, instead
+        super().__init__(what)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model. `status` and `spec` are none where its spec has an error or is gone."""
+
+    name: str
+    spec: ModelSpec | None
+    status: ModelStatus | None
+    hold: Hold | None
+    asked: Approval | None
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A version's time as champion; `until` is none for the one of now."""
+
+    release: Release
+    until: datetime | None
+
+    @property
+    def rollback(self) -> bool:
+        """Whether it came back by a rollback."""
+        return self.release.kind is ReleaseKind.ROLLBACK
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """All that the page of one model shows, newest first."""
+
+    row: ModelRow
+    reigns: list[Reign]
+    candidates: list[Candidate]
+    with_evidence: frozenset[int]
+    history: list[HistoryEntry]
+    more: bool
+
+
+@dataclass(frozen=True)
+class VersionPage:
+    """One version: `evidence` is none where none was stored, `verdict` where it has not been judged."""
+
+    candidate: Candidate
+    evidence: dict[str, Any] | None
+    verdict: dict[str, Any] | None
+    champion_now: int | None
+    asked: Approval | None
+    run_id: str | None
+
+
+def models_page(platform: Platform, now: datetime) -> tuple[list[ModelRow], Catalog]:
+    """Every model that has a spec or was ever released."""
+    catalog, ledger = platform.catalog(None), platform.ledger()
+    released = {release.model for release in ledger.releases.history()}
+    names = sorted(released | set(catalog.specs))
+    return [_row(name, catalog.specs.get(name), ledger, now) for name in names], catalog
+
+
+def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
+    """One model that has a spec, or a candidate in the ledger."""
+    ledger = platform.ledger()
+    spec = platform.catalog(model).specs.get(model)
+    candidates = ledger.models.candidates(model)
+    if spec is None and not candidates:
+        raise _no_model(platform, model)
+    history = history_of(ledger, model)[::-1]
+    shown = candidates[:MOST_CANDIDATES]
+    return ModelPage(
+        row=_row(model, spec, ledger, now),
+        reigns=_reigns(ledger.releases.history(model)),
+        candidates=shown,
+        with_evidence=_with_evidence(platform, model),
+        history=history[:MOST_EVENTS],
+        more=len(history) > MOST_EVENTS or len(candidates) > MOST_CANDIDATES,
+    )
+
+
+def version_page(platform: Platform, model: str, version: int) -> VersionPage:
+    """One candidate, whatever became of it."""
+    ledger = platform.ledger()
+    candidate = _candidate(platform, ledger, model, version)
+    evidence = evidence_of(platform, model, version)
+    verdict = candidate.verdict and verdict_json.to_json(candidate.verdict)
+    champion = ledger.releases.champion(model)
+    return VersionPage(
+        candidate=candidate,
+        evidence=evidence,
+        verdict=verdict or (evidence["verdict"] if evidence else None),
+        champion_now=ledger.releases.get(champion.release_id).version if champion.release_id else None,
+        asked=_open(ledger.approvals.latest(model, version)),
+        run_id=_run_of(ledger, candidate),
+    )
+
+
+def evidence_of(platform: Platform, model: str, version: int) -> dict[str, Any] | None:
+    """What is stored, none where nothing is."""
+    try:
+        found: dict[str, Any] = json.loads(platform.store().get(ev.key(model, version)))
+    except KeyError:
+        return None
+    return found
+
+
+def chart(platform: Platform, model: str, version: int, name: str) -> bytes:
+    """A chart that the version's evidence names: nothing else in the store can be asked for."""
+    evidence = evidence_of(platform, model, version) if _plain(model) else None
+    if evidence and name in evidence["charts"]:
+        return platform.store().get(ev.key(model, version, name))
+    raise NotThere(f"{model} version {version} has no chart '{name}'", [_to_version(model, version)])
+
+
+def _row(name: str, spec: ModelSpec | None, ledger: Ledger, now: datetime) -> ModelRow:
+    asked = reversed(ledger.approvals.history(name))  # a newer request may run while an older one's question is open
+    return ModelRow(
+        name=name,
+        spec=spec,
+        status=status_of(spec, facts_of(name, ledger), now) if spec else None,
+        hold=ledger.holds.applying(name),
+        asked=next((one for one in asked if one.state is ApprovalState.OPEN), None),
+    )
+
+
+def _open(approval: Approval | None) -> Approval | None:
+    return approval if approval and approval.state is ApprovalState.OPEN else None
+
+
+def _reigns(releases: list[Release]) -> list[Reign]:
+    ends = [release.released_at for release in releases[1:]]
+    return [Reign(release, until) for release, until in zip_longest(releases, ends)][::-1]
+
+
+def _with_evidence(platform: Platform, model: str) -> frozenset[int]:
+    keys = platform.store().keys(f"evidence/{model}/")
+    return frozenset(int(part) for key in keys if key.endswith(ev.EVIDENCE) and (part := key.split("/")[2]).isdigit())
+
+
+def _candidate(platform: Platform, ledger: Ledger, model: str, version: int) -> Candidate:
+    try:
+        if version <= HIGHEST:
+            return ledger.models.candidate(model, version)
+    except KeyError:
+        pass
+    known = ledger.models.candidates(model)
+    if not known:
+        raise _no_model(platform, model)
+    versions = [_to_version(model, one.version) for one in known[:5]]
+    raise NotThere(f"{model} has no version {version}", [(model, f"/models/{model}"), *versions])
+
+
+def _run_of(ledger: Ledger, candidate: Candidate) -> str | None:
+    try:
+        return ledger.requests.get(candidate.request_id).run_id
+    except KeyError:
+        return None
+
+
+def _no_model(platform: Platform, model: str) -> NotThere:
+    catalog = platform.catalog(None)
+    wrong = [problem for problem in catalog.problems if f"models/{model}/" in str(problem)]
+    if wrong and _plain(model):
+        return NotThere(f"The spec of {model} has an error, and no version was ever trained: run `evergreen check`")
+    near = difflib.get_close_matches(model, catalog.specs, n=3, cutoff=0.5) or list(catalog.specs)[:10]
+    return NotThere(f"There is no model '{model[:60]}'", [(name, f"/models/{name}") for name in near])
+
+
+def _to_version(model: str, version: int) -> tuple[str, str]:
+    return f"{model} version {version}", f"/models/{model}/versions/{version}"
+
+
+def _plain(model: str) -> bool:
+    """Whether it can be a model's name: no path in it."""
+    return model.replace("-", "").isalnum()

@@ -1,0 +1,81 @@
+"""What every client of serving does, over HTTP and in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.bundles import ROW, make_bundle, put
+
+from evergreen.adapters.child_slots import ChildSlots
+from evergreen.adapters.file_store import FileStore
+from evergreen.adapters.serving_client import HttpServingClient
+from evergreen.adapters.slot_readiness import wait_until_ready
+from evergreen.core import bundle as bundles
+from evergreen.core.errors import ServingFailed
+from evergreen.core.ports import ServingClient
+from evergreen.fakes.serving_client import InMemoryServingClient, Serve
+from evergreen.fakes.slots import InMemorySlots
+from evergreen.fakes.store import InMemoryStore
+
+MODEL = "flight-delay"
+MADE, FILES = make_bundle(MODEL, 1)
+GOLDEN = json.loads(FILES[bundles.GOLDEN])
+
+
+@dataclass
+class Served:
+    """A client, where a model answers, and where nothing does."""
+
+    client: ServingClient
+    url: str
+    nowhere: str
+
+
+@pytest.fixture(scope="module", params=["http", "fake"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    if request.param == "http":
+        home = tmp_path_factory.mktemp("home")
+        put(FileStore(str(home / "store")), MADE, FILES)
+        slots = ChildSlots(home, home, str(home / "store"), wait_until_ready, memory_limit_mb=2000)
+        with slots.start(MODEL, 3, MADE) as child:
+            yield Served(HttpServingClient(), child.url, "http://127.0.0.1:9")
+        return
+    network: dict[str, Serve] = {}
+    store = InMemoryStore()
+    put(store, MADE, FILES)
+    with InMemorySlots(store, network).start(MODEL, 3, MADE) as slot:
+        yield Served(InMemoryServingClient(network), slot.url, "memory://nowhere")
+
+
+def test_every_row_is_answered_by_the_version_that_is_live(served: Served) -> None:
+    with served.client.connect(served.url) as connection:
+        answer = connection.predict(MODEL, GOLDEN["rows"])
+        again = connection.predict(MODEL, GOLDEN["rows"][:1])
+    assert answer.version == 3
+    assert list(answer.predictions) == pytest.approx(GOLDEN["predictions"], rel=1e-6, abs=1e-6)
+    assert list(again.predictions) == list(answer.predictions[:1])
+    assert 0 < answer.milliseconds < 10_000
+
+
+def test_what_serving_says_of_a_refused_request_is_in_the_error_and_the_connection_goes_on(served: Served) -> None:
+    with served.client.connect(served.url) as connection:
+        with pytest.raises(ServingFailed, match=r"422.*'colour'.*distance"):
+            connection.predict(MODEL, [{**ROW, "colour": 1}])
+        with pytest.raises(ServingFailed, match=r"422.*hour"):
+            connection.predict(MODEL, [{name: value for name, value in ROW.items() if name != "hour"}])
+        with pytest.raises(ServingFailed, match=r"422.*no record"):
+            connection.predict(MODEL, [])
+        with pytest.raises(ServingFailed, match=f"404.*no such model here; allowed: '{MODEL}'"):
+            connection.predict("fares", [ROW])
+        assert connection.predict(MODEL, [ROW]).version == 3
+
+
+def test_where_nothing_answers_the_error_says_where(served: Served) -> None:
+    with (
+        served.client.connect(served.nowhere) as connection,
+        pytest.raises(ServingFailed, match=r"flight-delay/predict at .* did not answer"),
+    ):
+        connection.predict(MODEL, [ROW])

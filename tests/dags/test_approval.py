@@ -1,0 +1,321 @@
+"""The approval's operator on the shipped in-memory ledger: who is not asked, and what each answer comes to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from evergreen.adapters.airflow_api import Question
+from evergreen.core import bundle, evidence
+from evergreen.core.records import ApprovalState, CandidateState, Cause, RequestState
+from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.store import InMemoryStore
+from evergreen.orchestration import asked_before
+from evergreen.orchestration.approval import ApproveCandidate, _reason_field, _what_to_ask
+from evergreen.orchestration.evidence import Asked, body
+from evergreen.orchestration.notifiers import notifiers
+from evergreen.orchestration.task_run import TaskRun
+from records import make_candidate, make_request_args, make_snapshot, make_spec, make_verdict
+
+PERSON = {"id": "oncall", "name": "oncall"}
+
+
+@dataclass
+class Task:
+    """What the operator sees of Airflow's task instance."""
+
+    handed_on: dict[str, Any] = field(default_factory=dict)
+    pushed: dict[str, Any] = field(default_factory=dict)
+    try_number: int = 1
+    max_tries: int = 2
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return self.handed_on[task_ids]
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class Played:
+    """One run that has come to its approval."""
+
+    def __init__(self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+        self.spec, self.ledger, self.task = make_spec(**changes), in_memory_ledger(), Task()
+        monkeypatch.setattr(TaskRun, "ledger", self.ledger)
+        request = self.ledger.requests.open(**make_request_args(cause=Cause.API))
+        self.ledger.requests.mark(request.id, now=request.requested_at, state=RequestState.CLAIMED)
+        self.ledger.models.add_snapshot(make_snapshot())
+        self.ledger.models.add_candidate(make_candidate(request_id=request.id))
+        self.judged()
+        self.task.handed_on = {"admit": request.id, "train": 1}
+        self.request_id = request.id
+        self.context: Any = {"ti": self.task, "dag_run": SimpleNamespace(run_id="run-1", dag_id="m")}
+
+    def judged(self, generation: int = 0, **changes: Any) -> None:
+        verdict = make_verdict(**changes)
+        self.ledger.models.judge("m", 1, verdict=verdict, state=CandidateState.PASSED, generation_seen=generation)
+
+    def asked(self) -> None:
+        """The question stands in the ledger, as the operator puts it there before Airflow's."""
+        run = TaskRun(self.spec, self.context)
+        candidate = self.ledger.models.candidate("m", 1)
+        expires = run.now + timedelta(hours=1)
+        self.ledger.approvals.ask(
+            candidate, request_id=self.request_id, run_id="run-1", expires_at=expires, now=run.now
+        )
+
+    def operator(self) -> ApproveCandidate:
+        return ApproveCandidate(spec=self.spec, task_id="approve")
+
+    def answer(self, option: str, reason: Any = "", *, by: Any = PERSON, **more: Any) -> Any:
+        event = {"chosen_options": [option], "params_input": {"reason": reason}, "responded_by_user": by, **more}
+        return self.operator().execute_complete(self.context, event)
+
+    @property
+    def state(self) -> ApprovalState:
+        return self.ledger.approvals.history("m")[-1].state
+
+
+@pytest.fixture
+def manual(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Played:
+    played = Played(tmp_path, monkeypatch)
+    played.asked()
+    return played
+
+
+@pytest.fixture
+def auto(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Played:
+    return Played(tmp_path, monkeypatch, approval={"mode": "auto"})
+
+
+def execute(played: Played) -> Any:
+    operator = played.operator()
+    return type(operator).execute.__wrapped__(operator, played.context)  # Airflow minds calls from outside a task
+
+
+def test_where_nobody_is_asked_the_release_says_why(auto: Played) -> None:
+    assert execute(auto) == {"by": "auto", "reason": "gates passed, approval.mode is auto"}
+    assert "passes without a person" in auto.task.pushed["reason"]
+    assert auto.ledger.approvals.history("m") == []
+
+
+@pytest.mark.parametrize("state", [CandidateState.REJECTED, CandidateState.TRAINED])
+def test_a_candidate_that_cannot_be_released_is_not_asked_about(auto: Played, state: CandidateState) -> None:
+    auto.ledger.models.judge("m", 1, verdict=make_verdict(passed=False), state=state, generation_seen=0)
+    with pytest.raises(AirflowSkipException, match=f"nobody is asked, it is {state}"):
+        execute(auto)
+
+
+def test_a_champion_that_changed_after_the_verdict_is_not_asked_about(auto: Played) -> None:
+    auto.judged(generation=1)
+    with pytest.raises(AirflowSkipException, match="the champion has changed since it was judged"):
+        execute(auto)
+
+
+def test_a_run_that_asked_before_fails_where_airflow_cannot_be_asked_what_it_shows(manual: Played) -> None:
+    with pytest.raises(AirflowFailException, match="EVERGREEN_AIRFLOW_URL"):
+        execute(manual)
+    assert manual.ledger.releases.history("m") == []
+
+
+def test_an_approval_hands_on_who_and_why(manual: Played) -> None:
+    told = manual.answer("Approve", "seen it")
+    assert told == {"by": "oncall", "reason": "version 1: approved by oncall: seen it"}
+    assert manual.state is ApprovalState.APPROVED
+
+
+@pytest.mark.parametrize("reason", ["", " ", None, 7, ["x"]])
+def test_a_rejection_without_words_is_void(manual: Played, reason: Any) -> None:
+    with pytest.raises(AirflowSkipException, match="without a reason"):
+        manual.answer("Reject", reason)
+    assert manual.state is ApprovalState.VOID
+    assert manual.ledger.models.candidate("m", 1).state is CandidateState.PASSED
+    assert manual.ledger.requests.get(manual.request_id).state is RequestState.SERVED
+
+
+@pytest.mark.parametrize("params", [None, {}, {"other": "x"}])
+def test_a_form_that_comes_back_without_its_field_is_void(manual: Played, params: Any) -> None:
+    with pytest.raises(AirflowSkipException, match="without a reason"):
+        manual.answer("Reject", params_input=params)
+
+
+def test_a_rejection_declines(manual: Played) -> None:
+    with pytest.raises(AirflowSkipException, match="rejected by oncall: worse"):
+        manual.answer("Reject", "worse")
+    assert manual.ledger.models.candidate("m", 1).state is CandidateState.DECLINED
+
+
+def test_a_timeout_is_told_from_a_person_by_who_answered(manual: Played) -> None:
+    with pytest.raises(AirflowSkipException, match="expired"):
+        manual.answer("Reject", by=None)
+    assert manual.state is ApprovalState.EXPIRED
+    assert manual.ledger.models.candidate("m", 1).state is CandidateState.PASSED
+
+
+def test_the_first_answer_stands(manual: Played) -> None:
+    manual.answer("Approve")
+    assert manual.answer("Reject", "no") == {"by": "oncall", "reason": "version 1: approved by oncall"}
+    assert manual.state is ApprovalState.APPROVED
+
+
+# ---------------------------------------------------------------- a task that runs again
+
+
+def shown(played: Played, *, text: str = "", answered: timedelta | None = None, option: str = "Approve") -> Question:
+    """What Airflow shows of the run's question, answered so long after it was put."""
+    run = TaskRun(played.spec, played.context)
+    asked = _what_to_ask(run, played.ledger.models.candidate("m", 1))
+    at = played.ledger.approvals.history("m")[-1].asked_at
+    given: dict[str, Any] = {}
+    if answered is not None:
+        given = {
+            "chosen": (option,), "params": {"reason": "seen"}, "responded_at": at + answered, "responded_by": PERSON,
+        }  # fmt: skip
+    return Question("m", "run-1", "Release m version 1?", text or body(asked), False, at, **given)
+
+
+def again(played: Played, monkeypatch: pytest.MonkeyPatch, question: Question | None) -> Any:
+    """Run the task again, while Airflow holds this."""
+    monkeypatch.setattr(asked_before, "_shown", lambda run: question)
+    return execute(played)
+
+
+def test_an_answer_that_no_task_took_up_counts(manual: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = again(manual, monkeypatch, shown(manual, answered=timedelta(seconds=1)))
+    assert told == {"by": "oncall", "reason": "version 1: approved by oncall: seen"}
+    assert [one.state for one in manual.ledger.approvals.history("m")] == [ApprovalState.APPROVED]
+
+
+def test_an_approval_that_was_kept_stands_when_the_task_runs_again(manual: Played) -> None:
+    told = manual.answer("Approve", "seen")
+    assert execute(manual) == told
+    assert len(manual.ledger.approvals.history("m")) == 1
+
+
+def test_a_kept_approval_does_not_stand_under_a_later_hold(manual: Played) -> None:
+    manual.answer("Approve", "seen")
+    later = TaskRun(manual.spec, manual.context).now + timedelta(minutes=1)
+    manual.ledger.holds.place("m", by="ann", reason="wrong fares", now=later)
+    with pytest.raises(AirflowFailException, match="has asked before"):  # so it looked at what Airflow shows
+        execute(manual)
+
+
+def test_a_rejection_stands(manual: Played) -> None:
+    for again in (lambda: manual.answer("Reject", "worse"), lambda: execute(manual)):
+        with pytest.raises(AirflowSkipException, match="version 1: rejected by oncall: worse"):
+            again()
+
+
+def test_what_came_of_nothing_stands_where_airflow_tries_again_and_is_asked_again_where_a_person_clears(
+    manual: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = shown(manual)
+    with pytest.raises(AirflowSkipException, match="expired"):
+        manual.answer("Reject", by=None)
+    manual.task.try_number = 2
+    with pytest.raises(AirflowSkipException, match="expired"):
+        execute(manual)
+    manual.task.max_tries = 4  # what clearing does
+    with pytest.raises(KeyError, match="task_instance"):
+        again(manual, monkeypatch, question)
+    assert [one.state for one in manual.ledger.approvals.history("m")] == [ApprovalState.EXPIRED, ApprovalState.OPEN]
+
+
+def test_an_answer_under_another_text_does_not_count(manual: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AirflowSkipException, match="would show the old text"):
+        again(manual, monkeypatch, shown(manual, text="another champion", answered=timedelta(seconds=1)))
+    assert manual.state is ApprovalState.VOID
+
+
+def test_a_question_that_was_never_shown_is_put(manual: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyError, match="task_instance"):
+        again(manual, monkeypatch, None)
+    assert len(manual.ledger.approvals.history("m")) == 1
+
+
+@pytest.mark.parametrize("answered", [None, timedelta(seconds=-1)])
+def test_without_an_answer_to_this_question_it_is_put_again(
+    manual: Played, monkeypatch: pytest.MonkeyPatch, answered: timedelta | None
+) -> None:
+    question = shown(manual, answered=answered)
+    with pytest.raises(KeyError, match="task_instance"):  # it has come to Airflow's own part, which a real task has
+        again(manual, monkeypatch, question)
+    assert [one.state for one in manual.ledger.approvals.history("m")] == [ApprovalState.OPEN]
+    assert "waiting for approval of version 1" in manual.ledger.requests.get(manual.request_id).reason
+
+
+# ---------------------------------------------------------------- notifiers, form and text
+
+
+def test_a_notifier_that_fails_or_is_not_there_stops_nobody(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ops_notices.py").write_text(
+        "told = []\n"
+        "def fail(context):\n    raise RuntimeError('no mail server')\n"
+        "class Notice:\n    def __call__(self, context):\n        told.append(context)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("EVERGREEN_NOTIFIERS", "ops_notices.fail, nowhere.tell, ops_notices.Notice")
+    context: Any = {"run": 1}
+    for notify in notifiers():
+        notify(context)
+    import ops_notices  # type: ignore[import-not-found]
+
+    assert ops_notices.told == [context]
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["ops_notices.fail", "nowhere.tell"]
+
+
+def test_the_form_demands_a_reason_only_where_an_approval_needs_it() -> None:
+    assert _reason_field("").schema["type"] == ["null", "string"]
+    assert _reason_field("held since noon").schema["minLength"] == 1
+
+
+def keep(store: InMemoryStore, version: int, features: list[str], train: str) -> str:
+    """A bundle with these features, and the evidence of a version that was fitted with this window; the bundle's id."""
+    schema = json.dumps({"features": [{"name": name} for name in features]}).encode()
+    sealed, files = bundle.seal({bundle.SCHEMA: schema})
+    for name, data in files.items():
+        store.put(bundle.key(sealed, name), data)
+    fitted = {"rows": 1234, "from": "2013-01-01T00:00:00", "until": None}
+    told = {"changed": {"fitted": fitted, "spec": {"window": f"train {train}", "rounds": "at most 30"}}}
+    store.put(evidence.key("m", version), json.dumps(told).encode())
+    return sealed
+
+
+def test_what_changed_against_the_champion_is_on_the_page(auto: Played) -> None:
+    store = InMemoryStore()
+    old = make_candidate(version=3, train_key="old", bundle=keep(store, 3, ["x", "hour"], "30d"))
+    new = make_candidate(version=4, train_key="new", bundle=keep(store, 4, ["x", "wind"], "60d"))
+    auto.ledger.models.add_candidate(old)
+    auto.ledger.models.judge("m", 3, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=0)
+    passed = auto.ledger.models.candidate("m", 3)
+    auto.ledger.releases.release(
+        passed, pool="default", released_by="ann", reason="", watermark=None, now=TaskRun(auto.spec, auto.context).now
+    )
+    text = body(Asked(auto.spec, new, make_verdict(), auto.ledger, store, "", "a hold", "held"))
+    assert "| | candidate: version 4 | champion: version 3 |" in text
+    assert "| fitted on | 1,234 rows, 2013-01-01 to 2013-02-26 00:00 UTC |" in text
+    assert "| features | 2 (added `wind`, removed `hour`) | 2 |" in text
+    assert "| spec | window: train 60d (was train 30d) | – |" in text
+    assert "an approval needs one too (held)" in text
+
+
+def test_the_text_does_not_change_by_itself_and_no_name_breaks_its_tables(auto: Played) -> None:
+    [gate] = make_verdict().gates
+    verdict = make_verdict(gates=(gate, replace(gate, slice="a|b", note="x|y\nz")))
+    candidate = auto.ledger.models.candidate("m", 1)
+    asked = Asked(auto.spec, candidate, verdict, auto.ledger, InMemoryStore(), "http://mlflow", "a hold", "")
+    text = body(asked)
+    assert text == body(asked)
+    rows = [line for line in text.splitlines() if line.startswith("| auc")]
+    assert [row.count("|") for row in rows] == [8, 8]
+    assert "30 rows, 2013-02-27 to 2013-02-28" in text
+    assert "no champion yet" in text

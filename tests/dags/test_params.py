@@ -1,0 +1,62 @@
+"""The trigger form and the REST API's check of `conf`, as Airflow makes both from the DAG's params."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from evergreen.core.run_params import RunParams
+from evergreen.orchestration.dag_factory import build_dag
+from records import make_spec
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    """As the API server has them: from the serialised DAG."""
+    return DagSerialization.from_dict(DagSerialization.to_dict(build_dag(make_spec()))).params
+
+
+def test_the_form_shows_every_parameter_and_all_may_be_left_out(params: Any) -> None:
+    assert list(params) == list(RunParams.model_fields)
+    for name in params:
+        field = params.get_param(name)
+        assert field.schema["title"]
+        assert field.description
+    assert params.validate() == {
+        "reason": None, "force": False, "window_end": None, "window_train": None, "requested_by": None
+    }  # fmt: skip
+    assert params.get_param("window_end").schema["format"] == "date-time"
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {},
+        {"requested_by": "ada", "reason": "repaired"},
+        {"reason": "", "force": None, "window_end": "", "window_train": "", "requested_by": None},
+        {"force": True, "window_end": "2013-12-01T00:00:00.000Z", "window_train": "120d"},
+    ],
+)
+def test_what_airflow_accepts_admit_accepts(params: Any, conf: dict[str, Any]) -> None:
+    params.deep_merge(conf).validate()
+    RunParams.of(conf)
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"force": "yes"},
+        {"reason": 7},
+        {"window_end": "2013-12-01"},
+        {"window_end": "2013-12-01T00:00:00"},
+        {"window_train": "3 months"},
+        {"requested_by": "a" * 201},
+    ],
+)
+def test_a_bad_conf_is_refused_before_a_run_is_made(params: Any, conf: dict[str, Any]) -> None:
+    """`create_dagrun` validates so; the REST API answers 400 to its ParamValidationError."""
+    with pytest.raises(ParamValidationError, match=f"Invalid input for param {next(iter(conf))}"):
+        params.deep_merge(conf).validate()

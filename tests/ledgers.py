@@ -1,0 +1,63 @@
+"""Ledgers of each kind for the contract tests, and short ways to fill them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+
+from evergreen.adapters.ledger import open_ledger
+from evergreen.adapters.ledger.engine import Database
+from evergreen.core.ports import Ledger
+from evergreen.core.records import Candidate, CandidateState, Release
+from evergreen.fakes.ledger import in_memory_ledger
+from records import NOW, WATERMARK, make_candidate, make_verdict
+
+POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES")  # the URL of a database that may be emptied
+KINDS = ["memory", "sqlite", *(["postgres"] if POSTGRES else [])]
+LATER = NOW + timedelta(hours=1)
+Opener = Callable[[], Ledger]
+
+
+def empty_postgres(url: str) -> str:
+    """The URL, of a database that has nothing in it now."""
+    with Database(url).write() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    return url
+
+
+def url_of(kind: str, folder: Path) -> str:
+    """The URL of a new ledger in SQL."""
+    return f"sqlite:///{folder / 'ledger.db'}" if kind == "sqlite" else empty_postgres(POSTGRES or "")
+
+
+def opener_of(kind: str, folder: Path) -> Opener:
+    """Opens the same ledger again and again, as other processes do."""
+    if kind == "memory":
+        ledger = in_memory_ledger()
+        return lambda: ledger
+    url = url_of(kind, folder)
+    return lambda: open_ledger(url)
+
+
+def release(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:
+    """Release the candidate."""
+    arguments = {"pool": "default", "released_by": "auto", "reason": "gates", "watermark": WATERMARK, "now": NOW}
+    return ledger.releases.release(candidate, **{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def roll_back(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:
+    """Roll back to the candidate, an hour later."""
+    arguments = {"seen": 2, "pool": "default", "by": "ada", "reason": "wrong fares", "act": "run-9", "now": LATER}
+    return ledger.releases.roll_back(candidate, **{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def passed(ledger: Ledger, version: int, *, seen: int, model: str = "m") -> Candidate:
+    """A new candidate that passed its gates."""
+    ledger.models.add_candidate(make_candidate(model=model, version=version))
+    state = CandidateState.PASSED
+    return ledger.models.judge(model, version, verdict=make_verdict(), state=state, generation_seen=seen)

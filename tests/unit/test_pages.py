@@ -1,0 +1,477 @@
+"""The Models pages: behind Airflow's sign-in, escaped, bounded to what the evidence names, and light to import."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.judgements import make_judgement
+from tests.records import make_candidate, make_request_args, make_spec, make_verdict
+
+from evergreen.adapters.ledger import open_ledger
+from evergreen.core import evidence as ev
+from evergreen.core.catalog import Catalog
+from evergreen.core.metrics import Task
+from evergreen.core.records import CandidateState, GateResult, GateState, RequestState, SliceResult
+from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.registry import FakeRegistry
+from evergreen.fakes.store import InMemoryStore
+from evergreen.steps.report import report
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="evergreen-airflow-"))  # before Airflow is imported
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx`")  # Airflow imports starlette's test client
+NOW = datetime.now(UTC)
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+EVIL = '<script>alert("x")</script>'
+PATHS = [
+    "/evergreen/",
+    "/evergreen/models/m",
+    "/evergreen/models/m/versions/2",
+    "/evergreen/models/m/versions/2/by_period.svg",
+    "/evergreen/files/pages.css",
+    "/evergreen/files/framed.js",
+    "/evergreen/files/icon.svg",
+    "/evergreen/models/unknown",
+    "/evergreen/openapi.json",
+    "/evergreen/docs",
+    "/evergreen/anything/else",
+]
+
+
+class World:
+    """A ledger, a store and specs that a test fills; the pages over them, mounted as Airflow mounts them."""
+
+    def __init__(self) -> None:
+        self.ledger, self.store, self.registry = in_memory_ledger(), InMemoryStore(), FakeRegistry()
+        self.specs = {"m": make_spec()}
+        self.mlflow = "http://mlflow:5000"
+
+    def app(self, *, signed_in: bool = True) -> Any:
+        from airflow.api_fastapi.core_api.security import get_user
+        from fastapi import FastAPI
+
+        from evergreen.ui.app import build_app
+        from evergreen.ui.platform import Platform
+
+        pages = build_app(
+            Platform(lambda only: Catalog(self.specs), lambda: self.ledger, lambda: self.store, self.mlflow)
+        )
+        if signed_in:
+            pages.dependency_overrides[get_user] = lambda: "a user"
+        outer = FastAPI()
+        outer.mount("/evergreen", pages)
+        return outer
+
+    def ask(
+        self, path: str, *, method: str = "GET", signed_in: bool = True, root: str = "", **more: Any
+    ) -> httpx.Response:
+        async def asked() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app(signed_in=signed_in), raise_app_exceptions=False, root_path=root)
+            async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+                return await client.request(method, f"{root}{path}", **more)
+
+        return asyncio.run(asked())
+
+    def judged(self, version: int = 2, *, task: Task = Task.BINARY, champion: bool = True, **verdict: Any) -> None:
+        """A candidate with a verdict and evidence, as judge leaves it."""
+        request = self.ledger.requests.open(**make_request_args(dedupe_key=f"r{version}", run_id=f"run {version}"))
+        run = self.registry.start_run("m", request.id, {})
+        made = make_candidate(version=version, request_id=request.id, mlflow_run=run)
+        self.ledger.models.add_candidate(made)
+        told = make_verdict(**verdict)
+        state = CandidateState.PASSED if told.passed else CandidateState.REJECTED
+        candidate = self.ledger.models.judge("m", version, verdict=told, state=state, generation_seen=0)
+        judgement = make_judgement(task, champion=champion, candidate=candidate, verdict=told)
+        charts = ["by_period", "calibration", "shifts", "slices", "roc", "pr", "residuals", "confusion"]
+        report(judgement, self.registry, self.store, lambda evidence: {f"{name}.svg": SVG for name in charts})
+
+    def released(self, version: int = 1) -> None:
+        request = self.ledger.requests.open(**make_request_args(dedupe_key=f"r{version}", run_id=f"run {version}"))
+        self.ledger.models.add_candidate(make_candidate(version=version, request_id=request.id))
+        verdict = make_verdict()
+        candidate = self.ledger.models.judge(
+            "m", version, verdict=verdict, state=CandidateState.PASSED, generation_seen=version - 1
+        )
+        self.ledger.releases.release(
+            candidate,
+            pool="default",
+            released_by="ada",
+            reason="looked good",
+            watermark=None,
+            now=NOW - timedelta(hours=5),
+        )
+        self.ledger.requests.mark(request.id, now=NOW, state=RequestState.SERVED, reason=f"released version {version}")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class Sound(HTMLParser):
+    """Fails on a tag that is not closed, and collects links and identifiers."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.feed(html)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[name] for name in ("href", "src") if found.get(name)]
+        self.ids += [found["id"]] if found.get("id") else []
+        assert not [name for name in found if name.startswith("on") or name == "style"], found
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def page(answer: httpx.Response, status: int = 200) -> tuple[str, Sound]:
+    assert answer.status_code == status, answer.text
+    return answer.text, Sound(answer.text)
+
+
+# ---------------------------------------------------------------- who may see them
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nobody_sees_anything_without_signing_in(world, path):
+    world.judged()
+    answer = world.ask(path, signed_in=False)
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "Not authenticated"}
+
+
+def test_a_browser_that_is_not_signed_in_is_shown_where(world):
+    answer = world.ask(PATHS[2], signed_in=False, headers={"accept": "text/html"})
+    text, sound = page(answer, 401)
+    assert sound.links == ["/api/v2/auth/login?next=/evergreen/models/m/versions/2"]
+    style = re.search("<style>(.*)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+
+
+def test_every_route_asks_who_is_there_and_none_changes_anything(world):
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi.routing import APIRoute
+
+    pages = next(route.app for route in world.app().routes if getattr(route, "path", "") == "/evergreen")
+    assert len(pages.routes) >= 6
+    for route in pages.routes:
+        assert isinstance(route, APIRoute)  # no mounted folder of files, no websocket
+        assert get_user in [dependency.call for dependency in route.dependant.dependencies], route.path
+        assert route.methods <= {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", PATHS[:4])
+def test_no_other_method_is_taken(world, path, method):
+    assert world.ask(path, method=method).status_code == 405
+
+
+def test_the_pages_may_run_and_fetch_only_their_own(world):
+    answer = world.ask("/evergreen/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'self'" in policy
+    assert answer.headers["cache-control"] == "no-store"
+
+
+# ---------------------------------------------------------------- what they show
+
+
+def test_the_models_page_has_one_row_a_model(world):
+    world.specs["other"] = make_spec(name="other")
+    world.released()
+    world.ledger.holds.place("m", by="bob", reason="storm", now=NOW)
+    text, sound = page(world.ask("/evergreen/"))
+    assert "/evergreen/models/m" in sound.links
+    assert "/evergreen/models/m/versions/1" in sound.links
+    assert "/evergreen/models/other" in sound.links
+    assert "none yet" in text
+    assert "bob: storm" in text
+    assert "5 h" in text
+    assert "released version 1" in text
+
+
+def test_an_open_question_is_linked_to_where_it_is_answered(world):
+    world.released()
+    world.judged()
+    candidate = world.ledger.models.candidate("m", 2)
+    ask = {"request_id": candidate.request_id, "run_id": "run 2", "expires_at": NOW + timedelta(hours=1), "now": NOW}
+    world.ledger.approvals.ask(candidate, **ask)
+    answered = "/dags/m/runs/run%202/tasks/approve/required_actions"
+    for path in PATHS[:3]:
+        assert answered in page(world.ask(path))[1].links, path
+
+
+def test_no_model_at_all_says_how_to_begin(world):
+    world.specs = {}
+    assert "evergreen new" in page(world.ask("/evergreen/"))[0]
+
+
+def test_a_model_s_page_tells_who_was_champion_and_why(world):
+    world.released(1)
+    world.released(2)
+    world.judged(3, passed=False, reason="auc 0.5 is below 0.6")
+    text, sound = page(world.ask("/evergreen/models/m"))
+    assert text.count("looked good") == 4  # twice as champion, twice in the history
+    assert "auc 0.5 is below 0.6" in text
+    assert "/dags/rollback" in sound.links
+    assert "/dags/m" in sound.links
+    assert "/evergreen/models/m/versions/3#by-period" in sound.links
+    assert "/evergreen/models/m/versions/2#by-period" not in sound.links  # it has no evidence
+
+
+def test_a_held_model_says_so_and_how_to_end_it(world):
+    world.released()
+    world.ledger.holds.place("*", by="bob", reason="freeze", now=NOW)
+    text, _ = page(world.ask("/evergreen/models/m"))
+    assert "with all models" in text
+    assert "evergreen release-hold --all" in text
+
+
+def test_a_model_whose_spec_is_gone_is_still_shown(world):
+    world.released()
+    world.specs = {}
+    assert "no valid spec" in page(world.ask("/evergreen/models/m"))[0]
+    assert "no valid spec" in page(world.ask("/evergreen/"))[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "ids"),
+    [
+        (Task.BINARY, ["roc", "precision-recall", "calibration"]),
+        (Task.MULTICLASS, ["calibration", "confusion"]),
+        (Task.REGRESSION, ["actual", "residuals"]),
+    ],
+)
+def test_the_verdict_comes_first_then_every_chart_with_its_numbers(world, task, ids):
+    world.judged(task=task)
+    text, sound = page(world.ask("/evergreen/models/m/versions/2"))
+    order = [one for one in sound.ids if one != "content"]
+    assert order[:3] == ["verdict", "by-period", "changed"]
+    assert set(ids) < set(order)
+    assert order[-1] == "disagreements"
+    charts = re.findall(r"<section .*?</section>", text, re.DOTALL)
+    pictures = [one for one in charts if "<img" in one]
+    assert len(pictures) == len(ids) + 3
+    assert all("<summary>" in one and "<table>" in one for one in pictures)
+    for link in (link for link in sound.links if link.endswith(".svg") and "/models/" in link):
+        assert world.ask(link).status_code == 200
+    for link in (link[1:] for link in sound.links if link.startswith("#")):
+        assert link in sound.ids
+
+
+def test_the_numbers_of_the_evidence_are_on_the_page(world):
+    world.judged()
+    made = ev.evidence_of(make_judgement())
+    text, _ = page(world.ask("/evergreen/models/m/versions/2"))
+    period = made["by_period"][0]
+    assert f"{period['candidate']['value']:.4g}" in text
+    assert f"{made['shifts']['features'][0]['psi']:.3f}" in text
+    assert made["disagreements"]["rows"][0]["key"] in text
+
+
+def test_a_verdict_shows_each_gate_and_each_slice(world):
+    slices = (SliceResult("AA", 700, GateState.FAILED, 0.5, 0.7, -0.3, -0.1, "certainly worse"),)
+    gate = GateResult("auc", "drop ≤ 0.03", GateState.FAILED, None, None, rows=900, slice="carrier", slices=slices)
+    world.judged(passed=False, gates=(gate,), reason="auc by carrier", ask_why="the label changed")
+    text, _ = page(world.ask("/evergreen/models/m/versions/2"))
+    assert "auc by carrier" in text
+    assert "drop ≤ 0.03" in text
+    assert "certainly worse" in text
+    assert "-0.3 to -0.1" in text
+    assert "the label changed" in text
+    assert "Refused by its gates" in text
+
+
+def test_links_lead_to_the_run_to_mlflow_and_to_the_model(world):
+    world.judged()
+    links = page(world.ask("/evergreen/models/m/versions/2"))[1].links
+    assert "/dags/m/runs/run%202" in links
+    assert "http://mlflow:5000/#/models/m/versions/2" in links
+    world.mlflow = "sqlite:////work/mlflow.db"
+    assert not [link for link in page(world.ask("/evergreen/models/m/versions/2"))[1].links if "mlflow" in link]
+
+
+def test_a_version_without_evidence_still_shows_its_verdict(world):
+    world.released()
+    text, _ = page(world.ask("/evergreen/models/m/versions/1"))
+    assert "No charts are stored" in text
+    assert "≥ 0.6" in text
+    assert "champion now" in text
+
+
+def test_behind_a_path_every_link_follows(world):
+    world.judged()
+    for path in PATHS[:3]:
+        for link in page(world.ask(path, root="/airflow"))[1].links:
+            assert link.startswith(("/airflow/", "#", "http://mlflow")), link
+
+
+def test_what_others_wrote_is_text(world):
+    world.specs = {"m": make_spec(owner=EVIL)}
+    world.judged(passed=False, reason=EVIL, ask_why=EVIL)
+    world.ledger.holds.place("m", by=EVIL, reason=EVIL, now=NOW)
+    for path in PATHS[:3]:
+        text, _ = page(world.ask(path))
+        assert "alert(" in text
+        assert EVIL not in text
+
+
+# ---------------------------------------------------------------- what is not there
+
+
+def test_an_unknown_model_helps(world):
+    world.specs = {"flight-delay": make_spec(name="flight-delay")}
+    _, sound = page(world.ask("/evergreen/models/flight-dely"), 404)
+    assert "/evergreen/models/flight-delay" in sound.links
+    page(world.ask("/evergreen/models/flight-dely/versions/1"), 404)
+
+
+def test_an_unknown_version_names_those_there_are(world):
+    world.judged()
+    _, sound = page(world.ask("/evergreen/models/m/versions/99"), 404)
+    assert "/evergreen/models/m/versions/2" in sound.links
+
+
+@pytest.mark.parametrize("path", ["", "/by_period.svg"])
+@pytest.mark.parametrize("version", ["99", str(2**63)])
+def test_a_number_that_no_version_can_have_is_not_there(world, tmp_path, version, path):
+    world.ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    world.judged()
+    page(world.ask(f"/evergreen/models/m/versions/{version}{path}"), 404)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evidence.json",
+        "secret.svg",
+        "..%2F..%2F..%2Fsecret.svg",
+        "%2e%2e/%2e%2e/secret.svg",
+        "../../../secret.svg",
+        "by_period.svg%00.svg",
+        "by_period.png",
+    ],
+)
+def test_only_charts_that_the_evidence_names_are_given(world, name):
+    world.judged()
+    for key in ("secret.svg", "evidence/m/2/secret.svg"):
+        world.store.put(key, b"secret")
+    answer = world.ask(f"/evergreen/models/m/versions/2/{name}")
+    assert answer.status_code == 404
+    assert "secret</" not in answer.text
+    assert answer.content != b"secret"
+
+
+@pytest.mark.parametrize("model", ["..", "%2e%2e", "a%2Fb", "%00", "*"])
+def test_a_model_s_name_is_no_path(world, model):
+    assert world.ask(f"/evergreen/models/{model}/versions/2/by_period.svg").status_code == 404
+
+
+def test_a_chart_is_an_svg_that_runs_nothing(world):
+    world.judged()
+    answer = world.ask(PATHS[3])
+    assert answer.content == SVG
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline';")
+
+
+def test_a_store_that_does_not_answer_is_said_and_not_a_blank_page(world):
+    world.judged()
+
+    class Gone(InMemoryStore):
+        def get(self, key: str) -> bytes:
+            raise OSError("the bucket is gone")
+
+    world.store = Gone()
+    text, _ = page(world.ask("/evergreen/models/m/versions/2"), 503)
+    assert "the bucket is gone" in text
+    assert "Traceback" not in text
+
+
+# ---------------------------------------------------------------- what they cost
+
+
+HEAVY = ("great_expectations", "matplotlib", "mlflow", "numpy", "pandas", "polars", "pyarrow", "sklearn", "xgboost")
+SERVE = """
+import asyncio, sys
+sys.path[:0] = {paths!r}
+from airflow.plugins_manager import AirflowPlugin
+before = set(sys.modules)
+import evergreen_plugin
+loaded = sorted(name for name in sys.modules if name.split(".")[0] == "evergreen")
+assert not loaded, loaded
+import httpx
+from airflow.api_fastapi.core_api.security import get_user
+had = {{name for name in {heavy!r} if name in sys.modules}}
+evergreen_plugin._built().dependency_overrides[get_user] = lambda: "a user"
+
+async def main():
+    transport = httpx.ASGITransport(evergreen_plugin.pages)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        for path, status in (("/", 200), ("/models/m", 404), ("/models/flight-delay", 200)):
+            answer = await client.get(path)
+            assert answer.status_code == status, (path, answer.text)
+
+asyncio.run(main())
+print("heavy:", sorted({{name for name in {heavy!r} if name in sys.modules}} - had))
+"""
+
+
+def test_the_plugin_loads_nothing_of_evergreen_and_its_pages_no_heavy_library(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    env = {
+        **os.environ,
+        "EVERGREEN_PROJECT": str(root),
+        "EVERGREEN_HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "PYTHONWARNINGS": "ignore",
+    }
+    script = SERVE.format(paths=[str(root / "plugins")], heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "heavy: []" in done.stdout
+
+
+def test_airflow_takes_the_pages_and_the_links():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
+    from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
+
+    import evergreen_plugin
+
+    plugin = evergreen_plugin.EvergreenPlugin
+    assert [app["url_prefix"] for app in plugin.fastapi_apps] == ["/evergreen"]
+    views = [ExternalViewResponse.model_validate(view) for view in plugin.external_views]
+    assert {view.destination for view in views} == {"nav", "dag"}
+    assert all(not view.href.startswith("/") for view in views)  # it follows the path of [api] base_url
+    assert next(view for view in views if view.destination == "dag").href.endswith("/{DAG_ID}")
+    routes = [view.url_route for view in views if view.url_route]
+    assert len(routes) == len(set(routes))
