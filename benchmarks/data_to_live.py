@@ -61,7 +61,6 @@ def measure(folder: Path, rows: int, times: int) -> list[dict[str, Any]]:
         "EVERGREEN_PROJECT": str(folder),
         "EVERGREEN_HOME": str(folder / ".evergreen"),
         "EVERGREEN_CONN_WAREHOUSE": f"sqlite:///{folder / 'warehouse.db'}",
-        "EVERGREEN_WATCH_SECONDS": os.environ.get("EVERGREEN_WATCH_SECONDS", "5"),
     }
     settings, warehouse = wiring.Settings.load(), Warehouse(folder / "warehouse.db")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each task compiles Evergreen anew

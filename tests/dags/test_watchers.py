@@ -12,7 +12,7 @@ import pytest
 
 from evergreen import wiring
 from evergreen.core.records import Cause, RequestState
-from evergreen.orchestration.watchers import SourceWatcher
+from evergreen.orchestration.watchers import SourceWatcher, pause_after
 from records import NOW, make_request_args
 
 ARGUMENTS = {"connection": "warehouse", "table": "rows", "event_time": "at", "key": "id"}
@@ -117,3 +117,17 @@ def test_new_files_are_events_too(warehouse: Path, monkeypatch: pytest.MonkeyPat
         await events.aclose()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("took", "pause"),
+    [(0.01, 1.0), (0.05, 1.0), (0.5, 10.0), (2.0, 40.0), (30.0, 60.0)],
+    ids=["at once", "a twentieth of a second", "slow", "slower", "timed out"],
+)
+def test_a_source_that_answers_slowly_is_asked_less_often(took: float, pause: float) -> None:
+    assert pause_after(took) == pause
+
+
+def test_the_setting_is_the_shortest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_WATCH_SECONDS", "90")
+    assert pause_after(0.01) == pause_after(30.0) == 90.0

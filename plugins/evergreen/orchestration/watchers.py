@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,9 @@ from evergreen.core.records import Cause
 from evergreen.core.spec import Source as SourceSpec
 from evergreen.orchestration.connections import airflow_connection_url_async
 
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 1.0  # between two looks at a source that answers at once
+SHARE = 20  # a slow source is looked at for a twentieth of the time …
+LONGEST = 60.0  # … and at least every minute
 
 
 def asset_of(source: SourceSpec) -> Asset:
@@ -34,7 +37,7 @@ def asset_name(source: SourceSpec) -> str:
 
 
 class SourceWatcher(BaseEventTrigger):
-    """Polls a source's watermark every EVERGREEN_WATCH_SECONDS and fires when it is newer than any known one.
+    """Polls a source's watermark, see `pause_after`, and fires when it is newer than any known one.
 
     Known is the newest watermark of any new_data request in the ledger, so that a restart neither repeats nor loses
     an event, and what this watcher has sent since. A source that does not answer is asked again at the next poll.
@@ -43,6 +46,7 @@ class SourceWatcher(BaseEventTrigger):
     def __init__(self, **described: Any) -> None:
         super().__init__()
         self._described = SourceSpec(**described)
+        self._took = 0.0  # seconds that the source needed for its last answer
         self._source: Source | None = None  # of files: it knows those that it has seen, and asks for new ones only
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -65,7 +69,7 @@ class SourceWatcher(BaseEventTrigger):
             if watermark is not None:
                 sent = watermark
                 yield TriggerEvent({"source": self._described.id, "watermark": watermark.isoformat()})
-            await asyncio.sleep(float(os.environ.get("EVERGREEN_WATCH_SECONDS", DEFAULT_SECONDS)))
+            await asyncio.sleep(pause_after(self._took))
 
     async def _unknown_watermark(self, sent: datetime | None) -> datetime | None:
         found = await self._airflow_connection()
@@ -82,15 +86,25 @@ class SourceWatcher(BaseEventTrigger):
         source = self._source or wiring.source(self._described, lambda _: found)
         if self._described.files is not None:
             self._source = source
-        return unknown(source, wiring.ledger(wiring.Settings.load()), self._described.id, sent)
+        began = time.monotonic()
+        try:
+            watermark = source.watermark()
+        finally:
+            self._took = time.monotonic() - began
+        return unknown(watermark, wiring.ledger(wiring.Settings.load()), self._described.id, sent)
 
 
-def unknown(source: Source, ledger: Ledger, source_id: str, sent: datetime | None) -> datetime | None:
-    """The rule: newer than the newest in the ledger, and than what was sent last.
+def pause_after(took: float) -> float:
+    """Seconds until the next look: EVERGREEN_WATCH_SECONDS, or longer after a look that took long."""
+    shortest = float(os.environ.get("EVERGREEN_WATCH_SECONDS", DEFAULT_SECONDS))
+    return max(shortest, min(took * SHARE, LONGEST))
+
+
+def unknown(watermark: datetime | None, ledger: Ledger, source_id: str, sent: datetime | None) -> datetime | None:
+    """The watermark, none where it is known: it must be newer than the newest in the ledger and than what was sent.
 
     Only requests that new data caused count: one model's cron run must not hide the data from the source's others.
     """
-    watermark = source.watermark()
     asked = ledger.requests.newest_watermark(source=source_id, cause=Cause.NEW_DATA)
     known = [time for time in (asked, sent) if time is not None]
     return watermark if watermark is not None and all(watermark > time for time in known) else None

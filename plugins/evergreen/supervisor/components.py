@@ -79,7 +79,6 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
     warehouse = f"sqlite:///{settings.home / 'warehouse.db'}"
     return {
         "EVERGREEN_CONN_WAREHOUSE": warehouse,
-        "EVERGREEN_WATCH_SECONDS": "5",
         "OMP_WAIT_POLICY": "PASSIVE",  # else the threads of fits side by side spin: each takes several times as long
         **kept,
         "EVERGREEN_PROJECT": str(settings.root),
