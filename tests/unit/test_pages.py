@@ -314,7 +314,7 @@ def test_links_lead_to_the_run_to_mlflow_and_to_the_model(world):
     links = page(world.ask("/evergreen/models/m/versions/2"))[1].links
     assert "/dags/m/runs/run%202" in links
     assert "http://mlflow:5000/#/models/m/versions/2" in links
-    world.mlflow = "sqlite:////work/mlflow.db"
+    world.mlflow = "sqlite:///mlflow.db"
     assert not [link for link in page(world.ask("/evergreen/models/m/versions/2"))[1].links if "mlflow" in link]
 
 
