@@ -1,7 +1,8 @@
 """A running stack of a small project, shared by the tests of `tests/e2e/`, and the ways to look at it.
 
 The models of one test file are no others': those of retraining read the table `rows`, which the tests let grow; all
-others read `steady`, which holds `make_rows()` from the start, and have no trigger: a test starts their runs.
+others read `steady`, which holds `make_rows()` from the start, and have no trigger but `clock`'s: a test starts their
+runs.
 """
 
 from __future__ import annotations

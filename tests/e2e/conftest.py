@@ -19,8 +19,8 @@ MODELS: dict[str, dict[str, Any]] = {
     # test_retraining.py: one source, and so one watcher
     "toy": {"triggers": [NEW_DATA], "approval": AUTO},
     "asked": {"triggers": [NEW_DATA], "approval": MANUAL},
-    "clock": {"triggers": [{"schedule": "* * * * *"}], "approval": AUTO},
     "broken": {"triggers": [NEW_DATA], "coolddown": "6h"},
+    "clock": {**STEADY, "triggers": [{"schedule": "* * * * *"}], "approval": AUTO},
     # test_approval.py
     **{name: {**STEADY, "approval": MANUAL} for name in ("yes", "no", "held")},
     "late": {**STEADY, "approval": {"mode": "manual", "timeout": "6s"}},

@@ -1,7 +1,8 @@
 """Runs on a real Airflow, with real MLflow and serving: how they start, what they release, why they end.
 
-The tests tell one story, in order. Four models share one source, and so one watcher: `toy` releases by itself,
-`asked` waits for a person, `clock` is started by cron alone, `broken` has a bad spec.
+The tests tell one story, in order. Two models share one source, and so one watcher: `toy` releases by itself, `asked`
+waits for a person. `broken` has a bad spec. `clock` is started by cron alone, on a table that does not change: on the
+others' table, whether its minute falls before or after the bad batch would decide how it ends.
 """
 
 from __future__ import annotations
