@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from evergreen import wiring
-from evergreen.cli import app, main
+from evergreen.cli import app
 from evergreen.core.records import RequestState
 from evergreen.supervisor import stack as stacks
 from evergreen.supervisor.sessions import Session
@@ -31,33 +31,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = make_project(tmp_path)
     monkeypatch.chdir(root)
     return root
-
-
-@dataclass
-class Told:
-    """What a command said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """stdout as JSON."""
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run_command(*arguments: str) -> Told:
-        status = 0
-        try:
-            main(list(arguments))
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        return Told(status, *capsys.readouterr())
-
-    return run_command
 
 
 # ---------------------------------------------------------------- help and errors

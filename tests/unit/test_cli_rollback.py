@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import bundles
+from commands import Run
 from evergreen import wiring
 from evergreen.adapters.file_store import FileStore
 from evergreen.adapters.ledger import open_ledger
-from evergreen.cli import main
 from evergreen.core.ports import Ledger
 from evergreen.core.records import FLEET
 from spec_project import make_project, write_spec
-
-
-@dataclass
-class Told:
-    """What a command said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def words(self) -> str:
-        """stdout on one line."""
-        return " ".join(self.out.split())
-
-    @property
-    def json(self) -> Any:
-        """stdout as JSON."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Told]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run_command(*arguments: str) -> Told:
-        status = 0
-        try:
-            main(list(arguments))
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        return Told(status, *capsys.readouterr())
-
-    return run_command
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from evergreen.core import resample
 from evergreen.core.measure import value
 from evergreen.core.metrics import METRICS_BY_TASK, Metric, Task
 from evergreen.core.resample import blocks_of, estimate, improvement, interval
+from evergreen.core.sampling import MOST_ROWS
 from evergreen.core.student_t import below, quantile
 
 START = np.datetime64("2013-01-01", "us")
@@ -164,7 +165,7 @@ def test_over_200_000_rows_the_spread_comes_from_a_sample_and_the_value_from_all
     found = estimate(Metric("bias"), label, np.zeros(250_000), times(250_000, 50))
     assert found.point == pytest.approx(-label.mean())
     assert found.error == pytest.approx(1 / math.sqrt(200_000), rel=0.3)
-    assert len(resample._sample(250_000)) == resample.MOST_ROWS
+    assert len(resample._sample(250_000)) == MOST_ROWS
 
 
 # ---------------------------------------------------------------- what cannot be told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core.sampling import MOST_ROWS, sample
 from evergreen.core.scored import Scored
 from evergreen.core.window import Window, parts_between
 
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from evergreen.core.records import Candidate, Snapshot
     from evergreen.core.spec import ModelSpec
 
-FITTED_ROWS = 200_000  # enough to show what the features are like, and bounded in memory
 MISSING = "missing"
-_SEED = 2013
 
 
 def fresh_after(bounds: Window, candidate: Candidate, champion: Candidate | None) -> datetime:
@@ -40,7 +39,7 @@ def fresh_rows(
 
 
 def fitted_rows(
-    spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, candidate: Candidate, *, most: int = FITTED_ROWS
+    spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, candidate: Candidate, *, most: int = MOST_ROWS
 ) -> pl.DataFrame:
     """The spec's columns of the rows that the candidate was fitted on, ordered as fresh_rows.
 
@@ -51,9 +50,7 @@ def fitted_rows(
     parts = parts_between(snapshot.parts, snapshot.start, candidate.data_end)
     frame = snapshots.read(parts or snapshot.parts[:1], spec.columns)
     frame = frame.filter((pl.col(spec.source.event_time) <= candidate.data_end) & _has_label(spec))
-    if frame.height > most:
-        frame = frame.sample(most, seed=_SEED)
-    return frame.sort(spec.source.event_time, spec.source.key)
+    return sample(frame, most).sort(spec.source.event_time, spec.source.key)
 
 
 def scored_rows(spec: ModelSpec, fresh: pl.DataFrame, candidate: np.ndarray, champion: np.ndarray | None) -> Scored:

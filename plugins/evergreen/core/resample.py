@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen.core import measure
 from evergreen.core.metrics import RANGES
+from evergreen.core.sampling import picked
 from evergreen.core.student_t import below, quantile
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     Positions: TypeAlias = npt.NDArray[np.intp]
     Draw: TypeAlias = Callable[[Array], Array]
 
-DRAWS, MOST_ROWS, SEED = 1000, 200_000, 20_130_101
+DRAWS, SEED = 1000, 20_130_101
 FEWEST_BLOCKS, MOST_BLOCKS = 8, 400
 RANKS = 500  # scores are told apart this finely where only the spread of average precision is wanted
 _UNITS = (("day", 86_400_000_000), ("hour", 3_600_000_000))
@@ -154,12 +155,10 @@ def blocks_of(at: Array) -> Blocks:
 
 
 def _sample(rows: int) -> Positions:
-    """All rows, or the same 200,000 of them each time, in order."""
     import numpy as np
 
-    if rows <= MOST_ROWS:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(SEED).choice(rows, MOST_ROWS, replace=False))
+    at = picked(rows)
+    return np.arange(rows) if at is None else at
 
 
 def _multiplicities(blocks: int) -> Array:

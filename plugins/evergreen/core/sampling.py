@@ -38,16 +38,16 @@ def looked_at(scored: Scored, frame: pl.DataFrame) -> Looked:
     return Looked(fewer, frame[at])
 
 
-def sample(frame: pl.DataFrame) -> pl.DataFrame:
+def sample(frame: pl.DataFrame, most: int = MOST_ROWS) -> pl.DataFrame:
     """The same for a frame alone."""
-    at = picked(frame.height)
+    at = picked(frame.height, most)
     return frame if at is None else frame[at]
 
 
-def picked(rows: int) -> np.ndarray | None:
-    """Positions of the rows to look at, none for all."""
+def picked(rows: int, most: int = MOST_ROWS) -> np.ndarray | None:
+    """Positions of the rows to look at, in order; none for all."""
     import numpy as np
 
-    if rows <= MOST_ROWS:
+    if rows <= most:
         return None
-    return np.sort(np.random.default_rng(SEED).choice(rows, MOST_ROWS, replace=False))
+    return np.sort(np.random.default_rng(SEED).choice(rows, most, replace=False))
