@@ -23,7 +23,8 @@ def show(story: Story) -> None:
     for name in ("model", "v.", "why", "data until", "holdout", "released", "answers"):
         releases.add_column(name, justify="left" if name in ("model", "why") else "right", no_wrap=True)
     for release in story.ledger.releases.history():
-        releases.add_row(*_row(story, release))
+        if release.model in MEASURE:
+            releases.add_row(*_row(story, release))
     times = Table(title="From data landed, or asked for, to what callers see")
     times.add_column("what")
     times.add_column("outcome")
