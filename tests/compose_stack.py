@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 class ComposeStack:
     """What runs. `told` is what `make up` said; `idle_mb` what all containers held then, in MB."""
 
-    env: Mapping[str, str]
-    told: str = ""
+    env: Mapping[str, str] = field(repr=False)  # secrets: kept out of what a failed test shows
+    told: str = field(default="", repr=False)  # the first admin's password may be in it
     idle_mb: float = 0
     fresh: bool = False  # brought up for these tests
 

@@ -15,6 +15,14 @@ from compose_stack import ROOT, ComposeStack
 from evergreen.composed import docker_cli
 
 ENV = ROOT / ".env"
+PATIENCE = 1500  # seconds: the first test waits while all images are built, and an outage ends in Airflow's own time
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longer than the rest of the tests may take."""
+    for item in items:
+        if "tests/compose/" in item.nodeid:
+            item.add_marker(pytest.mark.timeout(PATIENCE))
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,22 @@ def test_a_slot_is_killed(stack: ComposeStack, caller: Caller) -> None:
     _champion_answers(stack, caller)
 
 
+def test_a_slot_hangs_and_is_restarted_and_reported(stack: ComposeStack, api: AirflowApi, caller: Caller) -> None:
+    known = len(_restarts(stack))
+    for process in stack.processes("serving-blue", "evergreen.serving"):
+        os.kill(process, signal.SIGSTOP)
+    _within(150, lambda: len(_restarts(stack)) > known or None)
+    _champion_answers(stack, caller)
+    assert "health check" in _restarts(stack)[-1]
+    told = stack.run("docker", "compose", "exec", "-T", "scheduler", "evergreen", "status")
+    assert "serving-blue restarted" in " ".join(told.split())
+
+
+def _restarts(stack: ComposeStack) -> list[str]:
+    asked = "SELECT detail FROM slot_event WHERE slot = 'serving-blue' AND what = 'restarted' ORDER BY at"
+    return stack.sql(asked, "evergreen").splitlines()
+
+
 def _retrain(api: AirflowApi, why: str) -> str:
     """A run that trains: forced, and on a window of its own."""
     day = 10 + len(why) % 18
