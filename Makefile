@@ -4,15 +4,17 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help demo test check down lock
+COMPOSED := PYTHONPATH=plugins $(PYTHON) -m evergreen.composed
+
+.PHONY: help demo test check up status logs down demo-compose test-containers lock
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: .venv/installed  ## the main job on this machine, from first models to a rollback (ARGS=--ask: you are on call)
 	@$(BIN)/evergreen demo $(ARGS)
 
 test: .venv/installed-dev check  ## every test that needs no Docker, Postgres or browser
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --ignore tests/compose $(ARGS)
 
 check: .venv/installed-dev  ## lint, types, import rule, model specs
 	$(BIN)/ruff check
@@ -21,12 +23,34 @@ check: .venv/installed-dev  ## lint, types, import rule, model specs
 	$(BIN)/lint-imports
 	$(BIN)/evergreen check
 
-down:  ## stop what runs here
-	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; fi
+up:  ## the whole stack in containers on this host: build, start what does not run, wait (needs Docker)
+	@$(COMPOSED) up
 
-lock: .venv/uv  ## write requirements.txt and requirements-dev.txt anew
-	$(BIN)/uv pip compile -q --generate-hashes --no-header --universal --python-version 3.11 requirements.in -o requirements.txt
-	$(BIN)/uv pip compile -q --generate-hashes --no-header --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+status:  ## the stack in containers: health, restarts, memory, addresses
+	@$(COMPOSED) status
+
+logs:  ## its logs (ARGS="scheduler --tail 50")
+	@$(COMPOSED) logs $(ARGS)
+
+down:  ## stop what runs here, in containers or not (ARGS=--volumes: and remove the containers' data)
+	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; fi
+	@if command -v docker >/dev/null; then $(COMPOSED) down $(ARGS); fi
+
+demo-compose:  ## the demo's story against the running stack (ARGS=--ask: you are on call)
+	@$(COMPOSED) demo $(ARGS)
+
+test-containers: .venv/installed-dev  ## every test that needs Docker, Postgres or a browser
+	$(BIN)/python -m pytest tests/compose $(ARGS)
+
+# Of the images' locks, requirements.txt holds the versions. xgboost-cpu is xgboost without what only a GPU needs.
+LOCK = $(BIN)/uv pip compile -q --generate-hashes --no-header --python-version 3.11
+IMAGE_LOCK = $(LOCK) --python-platform linux --no-annotate
+lock: .venv/uv  ## write all requirements*.txt anew
+	$(LOCK) --universal requirements.in -o requirements.txt
+	$(LOCK) --universal requirements-dev.in -o requirements-dev.txt
+	sed 's/^xgboost==/xgboost-cpu==/' requirements.in | $(IMAGE_LOCK) -c requirements.txt - -o requirements-airflow.txt
+	$(IMAGE_LOCK) requirements-serving.in -o requirements-serving.txt
+	$(IMAGE_LOCK) requirements-mlflow.in -o requirements-mlflow.txt
 
 .venv/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Evergreen needs Python 3.11; found '$(PYTHON)'. Install it, or say where it is: make PYTHON=/path/to/python3.11 ..."; exit 1; }

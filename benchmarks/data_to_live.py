@@ -62,7 +62,7 @@ def measure(folder: Path, rows: int, times: int) -> list[dict[str, Any]]:
         "EVERGREEN_HOME": str(folder / ".evergreen"),
         "EVERGREEN_CONN_WAREHOUSE": f"sqlite:///{folder / 'warehouse.db'}",
     }
-    settings, warehouse = wiring.Settings.load(), Warehouse(folder / "warehouse.db")
+    settings, warehouse = wiring.Settings.load(), Warehouse(f"sqlite:///{folder / 'warehouse.db'}")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, each task compiles Evergreen anew
     last = data["time_hour"].max()
     assert isinstance(last, datetime)

@@ -104,7 +104,7 @@ def release_bundle(
             model=model,
             version=version,
             request_id=f"request-{version}",
-            train_key=f"{model}-{version}-{bundle}",
+            train_key=f"{model}-{version}-{bundle[:12]}",  # 64 characters at most in Postgres
             snapshot_id="none",
             data_end=NOW,
             bundle=bundle,

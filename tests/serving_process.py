@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ def free_port() -> int:
 
 
 class Serving:
-    """A supervisor of pool 'default' with its home, ledger and store."""
+    """A supervisor of pool 'default' with its home, ledger and store. `token` goes with every request."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        self.token = ""
         self.home, self.port, self._options = home, free_port(), options
         self.folder = home / "serving" / "default"
-        self._environment = {**os.environ, "EVERGREEN_HOME": str(home)}
+        self._environment = {**os.environ, "EVERGREEN_HOME": str(home), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         settings = wiring.Settings(home, home, f"sqlite:///{home / 'ledger.db'}", str(home / "store"), "sqlite:///none")
         self.ledger: Ledger = wiring.ledger(settings)
@@ -80,7 +81,7 @@ class Serving:
         """One request on a connection of its own; status and decoded body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            return ask(connection, method, path, body)
+            return ask(connection, method, path, body, self.token)
         finally:
             connection.close()
 
@@ -100,9 +101,12 @@ class Serving:
         return wait_for(answers, seconds, self.log)
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None, token: str = ""
+) -> tuple[int, Any]:
     """One request on a connection that stays open."""
-    connection.request(method, path, None if body is None else json.dumps(body))
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
     response = connection.getresponse()
     text = response.read()
     decoded = json.loads(text) if "json" in response.headers.get("content-type", "") else text.decode()
@@ -124,9 +128,9 @@ def wait_for(happened: Callable[[], bool], seconds: float, log: Callable[[], str
 
 
 @contextmanager
-def serving(home: Path, *options: str) -> Iterator[Serving]:
+def serving(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Serving]:
     """A replica that is ended with its test, whatever the test did to it."""
-    replica = Serving(home, *options)
+    replica = Serving(home, *options, environment=environment)
     try:
         yield replica
     finally:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Registry,
         RehearsalSlots,
         ServingClient,
+        SlotContainers,
         Snapshots,
         Source,
         Store,
@@ -48,19 +49,30 @@ class Settings:
     store_url: str  # EVERGREEN_STORE_URL, default a folder in home
     mlflow_url: str  # MLFLOW_TRACKING_URI, set by the supervisor
     rehearsal_memory_mb: int = 2000  # EVERGREEN_REHEARSAL_MEMORY_MB: what a slot may hold, of 10^6 bytes
+    training_memory_mb: int = 4000  # EVERGREEN_TRAINING_MEMORY_MB: what pull, validate, train and judge may hold each
+    artifacts_url: str = ""  # EVERGREEN_ARTIFACTS_URL: where MLflow keeps artifacts; default a folder in home
+    slots_url: str = ""  # EVERGREEN_SLOTS_URL: docker-slots, for rehearsals in a container; default child processes
+    mlflow_pages: str = ""  # EVERGREEN_MLFLOW_PAGES: where people find MLflow; default mlflow_url, empty for nowhere
+    keep_days: int = 30  # EVERGREEN_KEEP_DAYS: how long Airflow's records of runs and their logs are kept
 
     @classmethod
     def load(cls) -> Settings:
         """Read the environment."""
         root = project_root()
         home = Path(os.environ.get("EVERGREEN_HOME", root / ".evergreen")).resolve()
+        mlflow_url = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
         return cls(
             root=root,
             home=home,
             ledger_url=os.environ.get("EVERGREEN_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}"),
             store_url=os.environ.get("EVERGREEN_STORE_URL", str(home / "store")),
-            mlflow_url=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"),
+            mlflow_url=mlflow_url,
+            mlflow_pages=os.environ.get("EVERGREEN_MLFLOW_PAGES", mlflow_url),
             rehearsal_memory_mb=_whole_number("EVERGREEN_REHEARSAL_MEMORY_MB", cls.rehearsal_memory_mb),
+            training_memory_mb=_whole_number("EVERGREEN_TRAINING_MEMORY_MB", cls.training_memory_mb),
+            artifacts_url=os.environ.get("EVERGREEN_ARTIFACTS_URL", cls.artifacts_url),
+            slots_url=os.environ.get("EVERGREEN_SLOTS_URL", cls.slots_url),
+            keep_days=_whole_number("EVERGREEN_KEEP_DAYS", cls.keep_days),
         )
 
 
@@ -137,9 +149,15 @@ def trainer() -> Trainer:
 
 
 def slots(settings: Settings) -> RehearsalSlots:
-    """Throwaway serving processes on this machine."""
-    from evergreen.adapters.child_slots import ChildSlots
+    """The rehearsal container where EVERGREEN_SLOTS_URL is set, else throwaway processes on this machine."""
     from evergreen.adapters.slot_readiness import wait_until_ready
+
+    if settings.slots_url:
+        from evergreen.adapters.container_slots import ContainerSlots
+
+        containers, leases = slot_containers(settings), ledger(settings).leases
+        return ContainerSlots(containers, leases, settings.home / "rehearsal", wait_until_ready)
+    from evergreen.adapters.child_slots import ChildSlots
 
     return ChildSlots(
         settings.root,
@@ -150,11 +168,18 @@ def slots(settings: Settings) -> RehearsalSlots:
     )
 
 
+def slot_containers(settings: Settings) -> SlotContainers:
+    """The container slots, through docker-slots."""
+    from evergreen.adapters.container_slots import DockerSlots
+
+    return DockerSlots(settings.slots_url)
+
+
 def serving_client() -> ServingClient:
-    """Serving over HTTP."""
+    """Serving over HTTP, with the platform's own token (EVERGREEN_SERVING_TOKEN) where one is set."""
     from evergreen.adapters.serving_client import HttpServingClient
 
-    return HttpServingClient()
+    return HttpServingClient(token=os.environ.get("EVERGREEN_SERVING_TOKEN", ""))
 
 
 def evidence_charts() -> Callable[[Evidence], Mapping[str, bytes]]:
@@ -168,7 +193,8 @@ def registry(settings: Settings) -> Registry:
     """MLflow."""
     from evergreen.adapters.mlflow_registry import MlflowRegistry
 
-    return MlflowRegistry(settings.mlflow_url, settings.home / "mlflow" / "artifacts")
+    folder = settings.home / "mlflow" / "artifacts"
+    return MlflowRegistry(settings.mlflow_url, settings.artifacts_url or folder.resolve().as_uri())
 
 
 def hasty_registry(settings: Settings) -> Registry:

@@ -171,8 +171,11 @@ def test_a_replica_lives_while_it_is_heard_of(ledger: Ledger) -> None:
         ledger.replicas.beat(Replica("default", name, "http://127.0.0.1:1", {"m": 1}), at)
     assert [r.replica for r in ledger.replicas.alive("default", NOW)] == ["r1", "r2"]
     assert [r.replica for r in ledger.replicas.alive("default", LATER)] == ["r2"]
-    ledger.replicas.beat(Replica("default", "r1", "http://127.0.0.1:2", {"m": 2}), LATER)
+    assert [r.reasons for r in ledger.replicas.alive("default", NOW)] == [(), ()]
+    told = ("m version 3 cannot be written here: No space left on device",)
+    ledger.replicas.beat(Replica("default", "r1", "http://127.0.0.1:2", {"m": 2}, reasons=told), LATER)
     replica = ledger.replicas.alive("default", LATER)[0]
     assert (replica.url, replica.versions, replica.heartbeat) == ("http://127.0.0.1:2", {"m": 2}, LATER)
+    assert replica.reasons == told
     assert replica.heartbeat.astimezone(UTC).utcoffset() == timedelta(0)
     assert ledger.replicas.alive("other", NOW) == []

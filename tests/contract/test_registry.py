@@ -1,13 +1,21 @@
-"""What every registry keeps: MLflow on SQLite and its in-memory twin."""
+"""What every registry keeps: MLflow on SQLite, MLflow's server that passes artifacts on, and the in-memory twin."""
 
 from __future__ import annotations
 
 import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from evergreen import wiring
@@ -15,6 +23,8 @@ from evergreen.adapters.mlflow_registry import MlflowRegistry
 from evergreen.core.ports import Registry
 from evergreen.fakes.registry import FakeRegistry
 from training_data import make_rows, make_spec
+
+RUNNING = os.environ.get("EVERGREEN_TEST_MLFLOW")
 
 
 @dataclass
@@ -36,14 +46,55 @@ def mlflow_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mlflow")
 
 
-@pytest.fixture(scope="module", params=["mlflow", "fake"])
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server whose artifacts can be reached through it only; EVERGREEN_TEST_MLFLOW may name one."""
+    if RUNNING:
+        yield RUNNING
+        return
+    place = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    stores = ("--backend-store-uri", f"sqlite:///{place / 'mlflow.db'}", "--serve-artifacts")
+    own = ("--artifacts-destination", str(place / "hidden"), "--default-artifact-root", "mlflow-artifacts:/")
+    address = ("--host", "127.0.0.1", "--port", port, "--workers", "1")
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *stores, *own, *address],
+            cwd=place, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while not answers(f"{url}/health"):
+            assert process.poll() is None, (place / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module", params=["mlflow", "server", "fake"])
 def both(request: pytest.FixtureRequest, mlflow_place: Path) -> Iterator[tuple[Registry, Shown]]:
     if request.param == "fake":
         fake = FakeRegistry()
         yield fake, shown_by_fake(fake)
-        return
-    url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
-    yield MlflowRegistry(url, mlflow_place / "artifacts"), shown_by_mlflow(url, mlflow_place / "artifacts")
+    elif request.param == "server":
+        url = request.getfixturevalue("server")
+        yield MlflowRegistry(url, "mlflow-artifacts:/"), shown_by_mlflow(url, "mlflow-artifacts:/")
+    else:
+        url, artifacts = f"sqlite:///{mlflow_place / 'mlflow.db'}", (mlflow_place / "artifacts").as_uri()
+        yield MlflowRegistry(url, artifacts), shown_by_mlflow(url, artifacts)
 
 
 def shown_by_fake(fake: FakeRegistry) -> Shown:
@@ -57,19 +108,17 @@ def shown_by_fake(fake: FakeRegistry) -> Shown:
     return Shown(run, version, lambda model, alias: fake.aliases[model, alias])
 
 
-def shown_by_mlflow(url: str, root: Path) -> Shown:
+def shown_by_mlflow(url: str, artifacts: str) -> Shown:
     from mlflow import MlflowClient
 
     client = MlflowClient(url, url)
 
     def run(run_id: str) -> dict[str, Any]:
         found = client.get_run(run_id)
-        place = Path(found.info.artifact_uri.removeprefix("file://"))
-        assert place.is_relative_to(root)
-        stored = {f.relative_to(place).as_posix(): f.read_bytes() for f in place.rglob("*") if f.is_file()}
+        assert found.info.artifact_uri.startswith(artifacts)
         data = found.data
         return {
-            "params": data.params, "metrics": data.metrics, "tags": data.tags, "files": stored,
+            "params": data.params, "metrics": data.metrics, "tags": data.tags, "files": stored(client, run_id),
             "status": found.info.status, "description": data.tags.get("mlflow.note.content", ""),
         }  # fmt: skip
 
@@ -78,6 +127,14 @@ def shown_by_mlflow(url: str, root: Path) -> Shown:
         return {"tags": found.tags, "description": found.description, "run_id": found.run_id}
 
     return Shown(run, version, lambda model, alias: int(client.get_model_version_by_alias(model, alias).version))
+
+
+def stored(client: Any, run_id: str) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        if client.list_artifacts(run_id):
+            client.download_artifacts(run_id, "", scratch)
+        files = (file for file in Path(scratch).rglob("*") if file.is_file())
+        return {file.relative_to(scratch).as_posix(): file.read_bytes() for file in files}
 
 
 def test_a_run_is_found_again_by_its_name(both: tuple[Registry, Shown]) -> None:
@@ -156,16 +213,24 @@ def test_an_alias_needs_its_version(both: tuple[Registry, Shown]) -> None:
 # ---------------------------------------------------------------- MLflow only
 
 
+@pytest.mark.parametrize("through", ["folder", "server"])
 def test_mlflow_users_can_load_a_version(
-    mlflow_place: Path, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    through: str,
+    mlflow_place: Path,
+    files: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import mlflow
 
     from evergreen.core.bundle import MODEL
 
     monkeypatch.chdir(tmp_path)
-    url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
-    registry = MlflowRegistry(url, mlflow_place / "artifacts")
+    url, artifacts = f"sqlite:///{mlflow_place / 'mlflow.db'}", (mlflow_place / "artifacts").as_uri()
+    if through == "server":
+        url, artifacts = request.getfixturevalue("server"), "mlflow-artifacts:/"
+    registry = MlflowRegistry(url, artifacts)
     run = registry.start_run("loadable", "request-1", {})
     version = registry.register("loadable", run, files, {})
     assert list(tmp_path.iterdir()) == []  # no ./mlruns
@@ -177,11 +242,24 @@ def test_mlflow_users_can_load_a_version(
     assert info.run_id == run
 
 
+def test_an_experiment_keeps_its_place(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    url, before = f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "before").as_uri()
+    MlflowRegistry(url, before).start_run("m", "request-1", {})
+    moved = MlflowRegistry(url, (tmp_path / "after").as_uri())
+    moved.log_file(moved.start_run("m", "request-2", {}), "note.txt", b"here")
+    assert MlflowClient(url, url).get_experiment_by_name("m").artifact_location == f"{before}/m"
+    assert [file.name for file in (tmp_path / "before").rglob("*.txt")] == ["note.txt"]
+    moved.start_run("new", "request-1", {})
+    assert MlflowClient(url, url).get_experiment_by_name("new").artifact_location.endswith("/after/new")
+
+
 def test_an_experiment_in_mlflows_bin_is_taken_out_again(mlflow_place: Path) -> None:
     from mlflow import MlflowClient
 
     url = f"sqlite:///{mlflow_place / 'mlflow.db'}"
-    registry = MlflowRegistry(url, mlflow_place / "artifacts")
+    registry = MlflowRegistry(url, (mlflow_place / "artifacts").as_uri())
     registry.start_run("binned", "request-1", {})
     client = MlflowClient(url, url)
     client.delete_experiment(client.get_experiment_by_name("binned").experiment_id)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,41 @@ def test_keys_start_with_the_prefix_and_are_sorted(store: Store) -> None:
     assert len(store.keys("")) == 4
 
 
+def test_a_listing_tells_size_and_age_and_a_touch_makes_young(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    store.put("snapshots/m/1", b"12345")
+    store.put("snapshots/mm/1", b"")
+    (file,) = store.listing("snapshots/m/")
+    assert (file.key, file.size) == ("snapshots/m/1", 5)
+    assert before < file.modified < datetime.now(UTC) + timedelta(seconds=2)
+    time.sleep(0.02)
+    assert store.touch("snapshots/m/1")
+    assert store.listing("snapshots/m/")[0].modified > file.modified
+    assert store.get("snapshots/m/1") == b"12345"
+    assert not store.touch("snapshots/m/2")
+    assert [one.key for one in store.listing("")] == ["snapshots/m/1", "snapshots/mm/1"]
+    assert store.listing("none/") == []
+
+
+def test_what_is_removed_is_gone_and_may_come_back(store: Store) -> None:
+    store.put("bundles/a/model.ubj", b"one")
+    store.put("bundles/b/model.ubj", b"two")
+    store.remove("bundles/a/model.ubj")
+    store.remove("bundles/a/model.ubj")
+    assert store.keys("") == ["bundles/b/model.ubj"]
+    assert not store.exists("bundles/a/model.ubj")
+    store.put("bundles/a/model.ubj", b"three")
+    assert store.get("bundles/a/model.ubj") == b"three"
+    with pytest.raises(ValueError, match="store key"):
+        store.remove("../outside")
+
+
+def test_a_sweep_removes_nothing_that_is_a_file(store: Store) -> None:
+    store.put("bundles/a/model.ubj", b"one")
+    assert store.sweep(datetime.now(UTC) + timedelta(days=1)) == []
+    assert store.exists("bundles/a/model.ubj")
+
+
 @pytest.mark.parametrize("key", ["", "../outside", "/etc/passwd", "a//b", "a/./b"])
 def test_a_key_cannot_leave_the_store(store: Store, key: str) -> None:
     with pytest.raises(ValueError, match="store key"):
@@ -82,3 +118,39 @@ def test_a_killed_write_is_never_seen(tmp_path: Path) -> None:
         assert len(data) == 8_000_000
         assert len(set(data)) == 1
         assert store.keys("") == ["part"]
+
+
+def test_what_killed_writes_left_is_swept_when_it_is_old_and_empty_folders_go(tmp_path: Path) -> None:
+    store = FileStore(str(tmp_path))
+    for name, age in (("old", 2), ("new", 0)):
+        left = tmp_path / "bundles" / name / ".writing-123"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"half")
+        at = (datetime.now(UTC) - timedelta(days=age)).timestamp()
+        os.utime(left, (at, at))
+    swept = store.sweep(datetime.now(UTC) - timedelta(days=1))
+    assert [(file.key, file.size) for file in swept] == [("bundles/old/.writing-123", 4)]
+    assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == ["new"]
+    assert tmp_path.is_dir()
+
+
+def test_a_folder_that_is_removed_while_another_writes_into_it_loses_no_write(tmp_path: Path) -> None:
+    code = (
+        "import sys; from evergreen.adapters.file_store import FileStore; store = FileStore(sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "while True: store.put('a/b/other', b'x'); store.remove('a/b/other')\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    try:
+        child.stdout.readline()
+        store, until = FileStore(str(tmp_path)), time.monotonic() + 1
+        while time.monotonic() < until:
+            store.put("a/b/mine", b"1")
+            assert store.get("a/b/mine") == b"1"
+            store.remove("a/b/mine")
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,11 +14,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from evergreen.adapters.airflow_api import Question
 from evergreen.core import bundle, evidence
+from evergreen.core.approvers import Approvers
+from evergreen.core.errors import EvergreenError
 from evergreen.core.records import ApprovalState, CandidateState, Cause, RequestState
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
-from evergreen.orchestration import asked_before
+from evergreen.orchestration import asked_before, asking
 from evergreen.orchestration.approval import ApproveCandidate, _reason_field, _what_to_ask
+from evergreen.orchestration.deciding import _approved
 from evergreen.orchestration.evidence import Asked, body
 from evergreen.orchestration.notifiers import notifiers
 from evergreen.orchestration.task_run import TaskRun
@@ -33,7 +37,7 @@ class Task:
     handed_on: dict[str, Any] = field(default_factory=dict)
     pushed: dict[str, Any] = field(default_factory=dict)
     try_number: int = 1
-    max_tries: int = 2
+    max_tries: int = 6  # as many as RETRIES has
 
     def xcom_pull(self, task_ids: str) -> Any:
         return self.handed_on[task_ids]
@@ -47,9 +51,10 @@ class Played:
 
     def __init__(self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+        monkeypatch.delenv("AIRFLOW__CORE__AUTH_MANAGER", raising=False)
         self.spec, self.ledger, self.task = make_spec(**changes), in_memory_ledger(), Task()
         monkeypatch.setattr(TaskRun, "ledger", self.ledger)
-        request = self.ledger.requests.open(**make_request_args(cause=Cause.API))
+        request = self.ledger.requests.open(**make_request_args(cause=Cause.API, detail={"user": "anna"}))
         self.ledger.requests.mark(request.id, now=request.requested_at, state=RequestState.CLAIMED)
         self.ledger.models.add_snapshot(make_snapshot())
         self.ledger.models.add_candidate(make_candidate(request_id=request.id))
@@ -101,7 +106,7 @@ def execute(played: Played) -> Any:
 
 
 def test_where_nobody_is_asked_the_release_says_why(auto: Played) -> None:
-    assert execute(auto) == {"by": "auto", "reason": "gates passed, approval.mode is auto"}
+    assert execute(auto) == {"version": 1, "by": "auto", "reason": "gates passed, approval.mode is auto"}
     assert "passes without a person" in auto.task.pushed["reason"]
     assert auto.ledger.approvals.history("m") == []
 
@@ -127,7 +132,7 @@ def test_a_run_that_asked_before_fails_where_airflow_cannot_be_asked_what_it_sho
 
 def test_an_approval_hands_on_who_and_why(manual: Played) -> None:
     told = manual.answer("Approve", "seen it")
-    assert told == {"by": "oncall", "reason": "version 1: approved by oncall: seen it"}
+    assert told == {"version": 1, "by": "oncall", "reason": "version 1: approved by oncall: seen it"}
     assert manual.state is ApprovalState.APPROVED
 
 
@@ -161,7 +166,7 @@ def test_a_timeout_is_told_from_a_person_by_who_answered(manual: Played) -> None
 
 def test_the_first_answer_stands(manual: Played) -> None:
     manual.answer("Approve")
-    assert manual.answer("Reject", "no") == {"by": "oncall", "reason": "version 1: approved by oncall"}
+    assert manual.answer("Reject", "no") == {"version": 1, "by": "oncall", "reason": "version 1: approved by oncall"}
     assert manual.state is ApprovalState.APPROVED
 
 
@@ -189,7 +194,7 @@ def again(played: Played, monkeypatch: pytest.MonkeyPatch, question: Question | 
 
 def test_an_answer_that_no_task_took_up_counts(manual: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     told = again(manual, monkeypatch, shown(manual, answered=timedelta(seconds=1)))
-    assert told == {"by": "oncall", "reason": "version 1: approved by oncall: seen"}
+    assert told == {"version": 1, "by": "oncall", "reason": "version 1: approved by oncall: seen"}
     assert [one.state for one in manual.ledger.approvals.history("m")] == [ApprovalState.APPROVED]
 
 
@@ -222,7 +227,7 @@ def test_what_came_of_nothing_stands_where_airflow_tries_again_and_is_asked_agai
     manual.task.try_number = 2
     with pytest.raises(AirflowSkipException, match="expired"):
         execute(manual)
-    manual.task.max_tries = 4  # what clearing does
+    manual.task.max_tries = 8  # what clearing does
     with pytest.raises(KeyError, match="task_instance"):
         again(manual, monkeypatch, question)
     assert [one.state for one in manual.ledger.approvals.history("m")] == [ApprovalState.EXPIRED, ApprovalState.OPEN]
@@ -300,7 +305,7 @@ def test_what_changed_against_the_champion_is_on_the_page(auto: Played) -> None:
     auto.ledger.releases.release(
         passed, pool="default", released_by="ann", reason="", watermark=None, now=TaskRun(auto.spec, auto.context).now
     )
-    text = body(Asked(auto.spec, new, make_verdict(), auto.ledger, store, "", "a hold", "held"))
+    text = body(Asked(auto.spec, new, make_verdict(), auto.ledger, store, "", "a hold", "held", Approvers(False)))
     assert "| | candidate: version 4 | champion: version 3 |" in text
     assert "| fitted on | 1,234 rows, 2013-01-01 to 2013-02-26 00:00 UTC |" in text
     assert "| features | 2 (added `wind`, removed `hour`) | 2 |" in text
@@ -312,10 +317,79 @@ def test_the_text_does_not_change_by_itself_and_no_name_breaks_its_tables(auto: 
     [gate] = make_verdict().gates
     verdict = make_verdict(gates=(gate, replace(gate, slice="a|b", note="x|y\nz")))
     candidate = auto.ledger.models.candidate("m", 1)
-    asked = Asked(auto.spec, candidate, verdict, auto.ledger, InMemoryStore(), "http://mlflow", "a hold", "")
+    asked = Asked(
+        auto.spec, candidate, verdict, auto.ledger, InMemoryStore(), "http://mlflow", "a hold", "", Approvers(False)
+    )
     text = body(asked)
     assert text == body(asked)
     rows = [line for line in text.splitlines() if line.startswith("| auc")]
     assert [row.count("|") for row in rows] == [8, 8]
     assert "30 rows, 2013-02-27 to 2013-02-28" in text
     assert "no champion yet" in text
+
+
+# ---------------------------------------------------------------- roles and four-eyes
+
+FOUR_EYES = {"mode": "manual", "approvers": ["role:Approver"], "four_eyes": True}
+
+
+@pytest.fixture
+def composed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Played:
+    """In the compose shape; anna started the run."""
+    played = Played(tmp_path, monkeypatch, approval=FOUR_EYES)
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", asking.AUTH_MANAGER)
+    played.asked()
+    return played
+
+
+def text(played: Played) -> str:
+    return body(_what_to_ask(TaskRun(played.spec, played.context), played.ledger.models.candidate("m", 1)))
+
+
+def who(played: Played) -> list[str]:
+    return [user["id"] for user in asking.assigned(asking.approvers(TaskRun(played.spec, played.context)))]
+
+
+def test_airflow_is_told_who_may_answer_and_people_too(composed: Played) -> None:
+    assert who(composed) == ["role:Approver", "not:anna"]
+    assert "Who may answer: whoever has the role Approver or Admin" in text(composed)
+    assert "not anna, who started this run" in text(composed)
+
+
+def test_where_airflow_knows_no_roles_it_is_told_nobody(composed: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in (None, "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"):
+        if other:
+            monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", other)
+        else:
+            monkeypatch.delenv("AIRFLOW__CORE__AUTH_MANAGER")
+        assert who(composed) == []
+        assert "roles and four-eyes are not enforced" in text(composed)
+
+
+def test_an_answer_of_whoever_started_the_run_is_void(composed: Played) -> None:
+    with pytest.raises(AirflowSkipException, match=r"approved by Anna, who started the run \(approval.four_eyes\)"):
+        composed.answer("Approve", "mine", by={"id": "3", "name": "Anna"})
+    assert composed.state is ApprovalState.VOID
+
+
+def test_another_answers(composed: Played) -> None:
+    assert composed.answer("Approve", "seen", by={"id": "4", "name": "bert"})["by"] == "bert"
+
+
+def test_the_auth_manager_is_the_one_that_is_named() -> None:
+    module, name = asking.AUTH_MANAGER.rsplit(".", 1)
+    assert importlib.util.find_spec(module) is not None
+    assert name == "EvergreenAuthManager"
+
+
+# ---------------------------------------------------------------- what the release asks for
+
+
+def test_a_task_that_was_marked_as_done_approves_no_other_version(manual: Played) -> None:
+    manual.task.handed_on["approve"] = manual.answer("Approve", "seen it")
+    assert _approved(TaskRun(manual.spec, manual.context), 1)["by"] == "oncall"
+    with pytest.raises(EvergreenError, match="did not let version 2 through"):
+        _approved(TaskRun(manual.spec, manual.context), 2)
+    manual.task.handed_on["approve"] = None
+    with pytest.raises(EvergreenError, match="'approve' handed nothing on"):
+        _approved(TaskRun(manual.spec, manual.context), 1)

@@ -15,8 +15,9 @@ from evergreen.core.records import Cause, RequestState, TriggerRequest
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.orchestration.closing import close_failed_run
+from evergreen.orchestration.outage import Outage
 from evergreen.orchestration.run_notes import cause_of
-from evergreen.orchestration.task_run import TaskRun, run_step
+from evergreen.orchestration.task_run import RETRIES, RETRIES_OF_AN_ERROR, TaskRun, run_step
 from records import make_request_args, make_spec
 
 
@@ -25,7 +26,7 @@ class Task:
     """What a step sees of Airflow's task instance."""
 
     try_number: int = 1
-    max_tries: int = 2
+    max_tries: int = RETRIES["retries"]
     pushed: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -77,16 +78,59 @@ def test_an_error_that_no_retry_helps_fails_at_once(run: TaskRun) -> None:
     assert (request_of(run).state, request_of(run).reason, holder(run)) == (RequestState.FAILED, "5 % bad", None)
 
 
-@pytest.mark.parametrize("error", [SourceUnavailable("s", found="f", allowed="a", do="d"), ConnectionError("gone")])
-def test_an_error_that_may_pass_is_left_to_airflow_until_its_last_try(run: TaskRun, error: Exception) -> None:
-    with pytest.raises(type(error)), run_step(run, "pull"):
-        raise error
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(SourceUnavailable("s", found="f", allowed="a", do="d"), SourceUnavailable), (ConnectionError("gone"), Outage)],
+)
+def test_a_service_that_is_away_is_waited_for_until_the_last_try(
+    run: TaskRun, error: Exception, raised: type[Exception]
+) -> None:
+    for number in range(1, RETRIES["retries"] + 1):
+        run.context["ti"].try_number = number
+        with pytest.raises(raised, match=str(error)), run_step(run, "pull"):
+            raise error
     assert request_of(run).state is RequestState.CLAIMED
     assert holder(run) == request_of(run).id
-    run.context["ti"].try_number = 3
-    with pytest.raises((type(error), AirflowFailException)), run_step(run, "pull"):
+    assert "tried again" in request_of(run).reason
+    run.context["ti"].try_number = RETRIES["retries"] + 1
+    with pytest.raises(AirflowFailException, match=str(error)), run_step(run, "pull"):
         raise error
     assert (request_of(run).state, holder(run)) == (RequestState.FAILED, None)
+
+
+def test_half_a_minute_without_a_service_fails_nothing() -> None:
+    delays = [min(10 * 2**tries, 60) for tries in range(RETRIES["retries"])]  # the shortest that Airflow makes of it
+    assert RETRIES["retry_delay"].total_seconds() == 10
+    assert RETRIES["max_retry_delay"].total_seconds() == 60
+    assert sum(delays[: len(delays) - 1]) > 2 * 30
+
+
+@pytest.mark.parametrize("cleared", [0, 10])
+def test_an_error_of_another_kind_is_tried_a_few_times_only(run: TaskRun, cleared: int) -> None:
+    task = run.context["ti"]
+    task.max_tries += cleared  # by a person, after so many tries
+    for number in range(1, RETRIES_OF_AN_ERROR + 1):
+        task.try_number = cleared + number
+        with pytest.raises(ZeroDivisionError), run_step(run, "train"):
+            raise ZeroDivisionError("odd data")
+        assert request_of(run).state is RequestState.CLAIMED
+    task.try_number += 1
+    with pytest.raises(AirflowFailException, match="ZeroDivisionError: odd data"), run_step(run, "train"):
+        raise ZeroDivisionError("odd data")
+    assert (request_of(run).state, request_of(run).reason) == (RequestState.FAILED, "ZeroDivisionError: odd data")
+
+
+def test_a_ledger_that_is_away_hides_nothing(run: TaskRun) -> None:
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            raise ConnectionRefusedError("ledger")
+
+    run.__dict__["ledger"] = Away()
+    with pytest.raises(Outage, match="ledger"), run_step(run, "pull"):
+        pytest.fail("the step must not run")
+    run.context["ti"].try_number = RETRIES["retries"] + 1
+    with pytest.raises(AirflowFailException, match="ledger"), run_step(run, "pull"):
+        pytest.fail("the step must not run")
 
 
 def test_a_failed_task_that_is_run_again_claims_its_request_again(run: TaskRun) -> None:

@@ -19,21 +19,22 @@ def test_flights_hold_two_labels_and_nothing_else_known_only_after_departure() -
 
 
 def test_a_batch_lands_once_and_a_repaired_one_replaces_it(tmp_path: Path) -> None:
-    warehouse, february = Warehouse(tmp_path / "warehouse.db"), months(2, 2)
+    url, february = f"sqlite:///{tmp_path / 'warehouse.db'}", months(2, 2)
+    warehouse = Warehouse(url)
     assert warehouse.newest() is None
     warehouse.load(corrupted(february))
     bad = "SELECT count(*) FROM flights WHERE hour = ?"
-    assert _ask(warehouse, bad, BAD_HOUR) == round(february.height / 20)
+    assert _ask(url, bad, BAD_HOUR) == round(february.height / 20)
     warehouse.load(february)
-    assert _ask(warehouse, bad, BAD_HOUR) == 0
-    assert _ask(warehouse, "SELECT count(*) FROM flights WHERE 1 = ?", 1) == february.height
+    assert _ask(url, bad, BAD_HOUR) == 0
+    assert _ask(url, "SELECT count(*) FROM flights WHERE 1 = ?", 1) == february.height
     assert warehouse.newest() == datetime(2013, 2, 28, 23, tzinfo=UTC)
 
 
-def _ask(warehouse: Warehouse, query: str, argument: int) -> int:
+def _ask(url: str, query: str, argument: int) -> int:
     import sqlite3
     from contextlib import closing
 
-    with closing(sqlite3.connect(warehouse.path)) as connection:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
         (count,) = connection.execute(query, (argument,)).fetchone()
     return int(count)

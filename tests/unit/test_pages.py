@@ -60,7 +60,9 @@ class World:
         self.specs = {"m": make_spec()}
         self.mlflow = "http://mlflow:5000"
 
-    def app(self, *, signed_in: bool = True) -> Any:
+    def app(self, *, signed_in: bool = True, role: str | None = "viewer") -> Any:
+        from airflow.api_fastapi.app import create_auth_manager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
         from airflow.api_fastapi.core_api.security import get_user
         from fastapi import FastAPI
 
@@ -70,17 +72,26 @@ class World:
         pages = build_app(
             Platform(lambda only: Catalog(self.specs), lambda: self.ledger, lambda: self.store, self.mlflow)
         )
+        create_auth_manager()  # Airflow's simple one
         if signed_in:
-            pages.dependency_overrides[get_user] = lambda: "a user"
+            pages.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="anna", role=role)
         outer = FastAPI()
         outer.mount("/evergreen", pages)
         return outer
 
     def ask(
-        self, path: str, *, method: str = "GET", signed_in: bool = True, root: str = "", **more: Any
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        signed_in: bool = True,
+        role: str | None = "viewer",
+        root: str = "",
+        **more: Any,
     ) -> httpx.Response:
         async def asked() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app(signed_in=signed_in), raise_app_exceptions=False, root_path=root)
+            app = self.app(signed_in=signed_in, role=role)
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root)
             async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
                 return await client.request(method, f"{root}{path}", **more)
 
@@ -172,15 +183,30 @@ def test_a_browser_that_is_not_signed_in_is_shown_where(world):
     assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_nobody_sees_anything_without_a_role(world, path):
+    world.judged()
+    answer = world.ask(path, role=None)
+    assert answer.status_code == 403
+    assert answer.json() == {"detail": "No role of yours may read the Models pages"}
+
+
+def test_a_browser_without_a_role_is_told_whom_to_ask(world):
+    text, sound = page(world.ask(PATHS[1], role=None, headers={"accept": "text/html"}), 403)
+    assert "Ask an admin for the role Viewer" in text
+    assert sound.links == ["/"]
+
+
 def test_every_route_asks_who_is_there_and_none_changes_anything(world):
-    from airflow.api_fastapi.core_api.security import get_user
     from fastapi.routing import APIRoute
+
+    from evergreen.ui.app import may_read
 
     pages = next(route.app for route in world.app().routes if getattr(route, "path", "") == "/evergreen")
     assert len(pages.routes) >= 6
     for route in pages.routes:
         assert isinstance(route, APIRoute)  # no mounted folder of files, no websocket
-        assert get_user in [dependency.call for dependency in route.dependant.dependencies], route.path
+        assert may_read in [dependency.call for dependency in route.dependant.dependencies], route.path
         assert route.methods <= {"GET", "HEAD"}
 
 
@@ -428,9 +454,12 @@ import evergreen_plugin
 loaded = sorted(name for name in sys.modules if name.split(".")[0] == "evergreen")
 assert not loaded, loaded
 import httpx
+from airflow.api_fastapi.app import create_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
+create_auth_manager()
 had = {{name for name in {heavy!r} if name in sys.modules}}
-evergreen_plugin._built().dependency_overrides[get_user] = lambda: "a user"
+evergreen_plugin._built().dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="a", role="viewer")
 
 async def main():
     transport = httpx.ASGITransport(evergreen_plugin.pages)

@@ -56,7 +56,7 @@ class _AlteredConnection:
 class Rig:
     """A store with a candidate of version 2 and a champion of version 1, and slots for them."""
 
-    def __init__(self, golden: dict[str, Any] = GOLDEN, **told: Mapping[int, float]) -> None:
+    def __init__(self, golden: dict[str, Any] = GOLDEN, **told: Any) -> None:
         self.store, network = InMemoryStore(), dict[str, Serve]()
         self.slots, self.client = InMemorySlots(self.store, network, **told), Altered(network)
         self.champion, self.candidate = self.stored(1, golden), self.stored(2, golden)
@@ -113,6 +113,44 @@ def test_noise_in_some_rounds_does_not_count_and_both_are_asked_in_turns() -> No
     turns = [version for version, rows in rig.client.asked if rows == 1][80:]
     assert turns[:60] == [2] * 20 + [1] * 20 + [2] * 20
     assert turns.count(1) == turns.count(2) == 600
+
+
+def test_where_there_is_one_slot_each_has_two_turns_in_it_and_is_asked_as_much() -> None:
+    rig = Rig(beside=False)
+    rig.rehearse(LATENCY)
+    assert rig.slots.started == [2, 1, 2, 1]
+    assert rig.slots.most_at_once == 1
+    assert [version for version, rows in rig.client.asked if rows == 1] == ([2] * 640 + [1] * 640) * 2
+    rig.slots.started.clear()
+    rig.rehearse({**MEMORY, "against": "champion", "max_ratio": 2})
+    assert rig.slots.started == [2, 1]
+
+
+@pytest.mark.parametrize(("noisy", "turns"), [({1}, 2), ({2}, 2), ({1, 3}, 3), ({1, 3, 5}, 4)])
+def test_noise_over_whole_turns_costs_more_turns_and_not_the_verdict(noisy: set[int], turns: int) -> None:
+    rig = Rig(beside=False, milliseconds={1: 3.0, 2: 4.0})
+    rig.client.change = lambda answer: replace(
+        answer, milliseconds=answer.milliseconds * (3 if len(rig.slots.started) in noisy else 1)
+    )
+    latency = rig.rehearse(LATENCY)[1]
+    assert (latency.state, latency.candidate, latency.champion) == (GateState.PASSED, 4.0, 3.0)
+    assert rig.slots.started == [2, 1] * turns
+
+
+def test_noise_over_the_champions_turn_does_not_flatter_a_candidate_that_is_slower() -> None:
+    rig = Rig(beside=False, milliseconds={1: 2.0, 2: 4.0})
+    rig.client.change = lambda answer: replace(
+        answer, milliseconds=answer.milliseconds * (4 if len(rig.slots.started) == 2 else 1)
+    )
+    latency = rig.rehearse(LATENCY)[1]
+    assert (latency.state, latency.candidate, latency.champion) == (GateState.FAILED, 4.0, 2.0)
+    assert rig.slots.started == [2, 1] * 4
+
+
+def test_a_candidate_over_a_limit_of_its_own_has_one_turn() -> None:
+    rig = Rig(beside=False, milliseconds={1: 2.0, 2: 40.0})
+    assert rig.rehearse({**LATENCY, "max": 20})[1].state is GateState.FAILED
+    assert rig.slots.started == [2, 1]
 
 
 def test_a_missed_limit_is_given_more_rounds_and_a_slow_model_stays_slow() -> None:
@@ -208,12 +246,14 @@ def test_a_champion_that_cannot_be_started_is_no_fault_of_the_candidate() -> Non
     assert "sha256" in latency.note
 
 
+@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize(("broken", "passed"), [(1, True), (2, False)])
-def test_who_breaks_off_while_it_is_measured_is_named(broken: int, passed: bool) -> None:
-    rig = Rig()
+def test_who_breaks_off_while_it_is_measured_is_named(broken: int, passed: bool, beside: bool) -> None:
+    rig, asked = Rig(beside=beside), {1: 0, 2: 0}
 
     def breaks_off(answer: Answer) -> Answer:
-        if answer.version == broken and len(rig.client.asked) > 200:
+        asked[answer.version] += 1
+        if answer.version == broken and asked[broken] > 200:
             raise ServingFailed("connection reset")
         return answer
 

@@ -122,3 +122,19 @@ def test_the_code_revision_is_the_commit_or_a_hash_of_changed_files(
     assert dirty.startswith("dirty-")
     (root / "plugins" / "evergreen" / "core.py").write_text("A = 3\n")
     assert provenance(root, "m").code_revision not in (dirty, head)
+
+
+def test_in_an_image_it_is_the_commit_that_the_image_was_built_from(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setenv("EVERGREEN_REVISION", commit)
+    assert provenance(root, "m").code_revision == commit
+    for unclear, kind in ((f"{commit}-dirty", "dirty-"), ("unknown", "files-"), ("", "files-")):
+        monkeypatch.setenv("EVERGREEN_REVISION", unclear)
+        assert provenance(root, "m").code_revision.startswith(kind)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    monkeypatch.setenv("EVERGREEN_REVISION", commit)
+    assert provenance(root, "m").code_revision == git(root, "rev-parse", "HEAD")  # a repository knows better

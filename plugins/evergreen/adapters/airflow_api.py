@@ -43,8 +43,15 @@ class Question:
         }
 
 
+class NotAllowed(FoundProblem):
+    """Raised when the user who is signed in may not do what was asked of Airflow."""
+
+
 class AirflowApi:
-    """A signed-in client of one Airflow. Raises ServiceFailed when it does not answer, FoundProblem when it refuses."""
+    """A signed-in client of one Airflow.
+
+    Raises ServiceFailed when it does not answer, NotAllowed when the user may not, FoundProblem when it refuses.
+    """
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user, self._password = user, password
@@ -150,7 +157,17 @@ class AirflowApi:
         if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token has run out
             self._sign_in()
             answer = self._send(method, path, body)
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            raise self._forbidden(method, path, answer)
         return answer
+
+    def _forbidden(self, method: str, path: str, answer: httpx.Response) -> NotAllowed:
+        return NotAllowed(
+            f"Airflow, {method} {path.split('?')[0]}",
+            found=f"user '{self._user}', who may not ({_detail(answer)})",
+            allowed="a user whose role may; an approval also says who may answer it",
+            do="Act as yourself: set EVERGREEN_AIRFLOW_USER and EVERGREEN_AIRFLOW_PASSWORD. An admin gives out roles.",
+        )
 
     def _sign_in(self) -> None:
         answer = self._reach("POST", "/auth/token", {"username": self._user, "password": self._password})
@@ -159,7 +176,8 @@ class AirflowApi:
                 f"Airflow, sign-in of '{self._user}'",
                 found=f"{answer.status_code} {_detail(answer)}",
                 allowed="the user and password of the running Airflow",
-                do="`evergreen status` shows where Airflow runs and as whom to sign in.",
+                do="`evergreen status` shows where Airflow runs and as whom to sign in; in the compose shape set "
+                "EVERGREEN_AIRFLOW_USER and EVERGREEN_AIRFLOW_PASSWORD.",
             )
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
@@ -172,7 +190,7 @@ class AirflowApi:
         except httpx.HTTPError as exc:
             raise ServiceFailed(
                 f"Airflow at {self._http.base_url} does not answer ({type(exc).__name__}: {exc}). "
-                "Is it running? `evergreen up` starts it."
+                "Is it running? `evergreen up` starts it, `make up` the compose shape."
             ) from exc
 
 

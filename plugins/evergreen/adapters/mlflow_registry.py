@@ -39,13 +39,17 @@ EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 
 
 class MlflowRegistry:
-    """A tracking server or database by URL, and the folder or store where its artifacts lie."""
+    """A tracking server or database by URL, and the URL below which new experiments keep their artifacts.
 
-    def __init__(self, url: str, artifact_root: Path) -> None:
+    'mlflow-artifacts:/' sends them through the server; 'file:///…' and 's3://…' go past it, from every process that
+    logs or reads. An experiment keeps the place that it was made with.
+    """
+
+    def __init__(self, url: str, artifacts: str) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._client = MlflowClient(tracking_uri=url, registry_uri=url)
-        self._root = artifact_root.resolve()
+        self._artifacts = artifacts.rstrip("/")
 
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
         """See Registry."""
@@ -125,7 +129,7 @@ class MlflowRegistry:
         found = self._client.get_experiment_by_name(model)
         if found is None:
             try:
-                return str(self._client.create_experiment(model, (self._root / model).as_uri()))
+                return str(self._client.create_experiment(model, f"{self._artifacts}/{model}"))
             except MlflowException as error:
                 if error.error_code not in EXISTS:  # another run was quicker
                     raise

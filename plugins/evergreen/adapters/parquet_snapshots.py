@@ -56,7 +56,7 @@ class ParquetSnapshots:
 
     def _write_part(self, model: str, day: object, rows: pl.DataFrame, digest: str) -> Part:
         part = Part(day, f"snapshots/{model}/{day}-{digest[:32]}.parquet", rows.height, digest)  # type: ignore[arg-type]
-        if not self._store.exists(part.key):
+        if not self._store.touch(part.key):  # young again: housekeeping goes by age
             self._store.put(part.key, _to_parquet(rows))
         return part
 

@@ -22,10 +22,11 @@ _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
 class HttpServingClient:
-    """Makes connections. `timeout` is in seconds, of each request."""
+    """Makes connections. `timeout` is in seconds, of each request; `token` is sent where there is one."""
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
+    def __init__(self, timeout: float = TIMEOUT, token: str = "") -> None:
         self._timeout = timeout
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     @contextmanager
     def connect(self, url: str) -> Iterator[HttpServingConnection]:
@@ -34,16 +35,19 @@ class HttpServingClient:
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
         connection = kind(address.netloc, timeout=self._timeout)
         try:
-            yield HttpServingConnection(connection, address.path.rstrip("/"))
+            yield HttpServingConnection(connection, address.path.rstrip("/"), self._headers)
         finally:
             connection.close()
 
 
 class HttpServingConnection:
-    """A connection to one serving process; its paths are below `root`."""
+    """A connection to one serving process; its paths are below `root`, `headers` go with every request."""
 
-    def __init__(self, connection: http.client.HTTPConnection, root: str = "") -> None:
+    def __init__(
+        self, connection: http.client.HTTPConnection, root: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         self._connection, self._root = connection, root
+        self._headers = {"content-type": "application/json", **(headers or {})}
 
     def predict(self, model: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
         """POST the rows to the plain records endpoint. Raises ServingFailed when it refuses or does not answer.
@@ -83,7 +87,7 @@ class HttpServingConnection:
             raise
 
     def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
-        self._connection.request("POST", path, body, {"content-type": "application/json"})
+        self._connection.request("POST", path, body, self._headers)
         response = self._connection.getresponse()
         return response.status, response.read()
 

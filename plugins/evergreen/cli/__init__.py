@@ -16,6 +16,7 @@ from evergreen.cli.retrain import retrain
 from evergreen.cli.rollback import rollback
 from evergreen.cli.stack import demo, down, up
 from evergreen.cli.status import status
+from evergreen.cli.token import app as token
 from evergreen.core.errors import EvergreenError
 
 HELP = """Keeps models fresh: retrains, judges and serves what is declared in models/.
@@ -46,6 +47,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(token, name="token")
 
 
 def main(arguments: list[str] | None = None) -> None:

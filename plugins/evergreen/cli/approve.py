@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evergreen import wiring
+from evergreen.cli.acting import Acting, compose_user, embedded_user
 from evergreen.cli.known import existing_ledger, known_model
-from evergreen.cli.screen import AsJson, print_json, running_stack
+from evergreen.cli.screen import AsJson, print_json
 from evergreen.core.errors import FoundProblem
 
 if TYPE_CHECKING:
-    from evergreen.adapters.airflow_api import AirflowApi, Question
-    from evergreen.supervisor import Stack
+    from evergreen.adapters.airflow_api import Question
 
 
 class User(StrEnum):
@@ -26,14 +26,14 @@ class User(StrEnum):
 
 Model = Annotated[str, typer.Argument(help="Name of the model, as its folder is called.")]
 Version = Annotated[int | None, typer.Option("--version", metavar="N", help="The version, where several wait.")]
-As = Annotated[User, typer.Option("--as", help="The Airflow user who answers.")]
+As = Annotated[User | None, typer.Option("--as", help="Embedded: the user who answers, else oncall.")]
 
 
 def approve(
     model: Model,
     version: Version = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")] = "",
-    user: As = User.ONCALL,
+    user: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Release the version that waits for approval.
@@ -43,6 +43,8 @@ def approve(
     same rules: the first answer stands, and a reason is needed where the model is
     held or its champion could not be compared. Read the evidence first: the page
     shows it, `evergreen open` leads there, `evergreen status` says what waits.
+    Compose: as EVERGREEN_AIRFLOW_USER with EVERGREEN_AIRFLOW_PASSWORD, who needs
+    a role that the model's spec names, and with four-eyes not the one who asked.
 
     \b
     Examples:
@@ -56,7 +58,7 @@ def reject(
     model: Model,
     reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; kept in the ledger.")],
     version: Version = None,
-    user: As = User.ONCALL,
+    user: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Refuse the version that waits for approval.
@@ -72,28 +74,31 @@ def reject(
     _answer(model, version, "Reject", reason, user, as_json)
 
 
-def _answer(model: str, version: int | None, option: str, reason: str, user: User, as_json: bool) -> None:
+def _answer(model: str, version: int | None, option: str, reason: str, user: User | None, as_json: bool) -> None:
     settings = wiring.Settings.load()
-    stack = running_stack(settings)
+    acting = _acting(settings, user)
     ledger = existing_ledger(settings)
     known_model(settings, ledger, model)
-    api = _signed_in(stack, user)
-    asked = {question.run_id: question for question in api.waiting(model)}
+    asked = {question.run_id: question for question in acting.api.waiting(model)}
     versions = {one.version: asked[one.run_id] for one in ledger.approvals.history(model) if one.run_id in asked}
     chosen = _choose(model, versions, version)
     _check_reason(model, versions[chosen], option, reason)
-    api.approve(model, versions[chosen].run_id, option, reason=reason)
+    acting.api.approve(model, versions[chosen].run_id, option, reason=reason)
     if as_json:
         print_json({"model": model, "version": chosen, "run_id": versions[chosen].run_id, "answer": option.lower()})
         return
     follows = "It answers within seconds" if option == "Approve" else "The champion stays"
-    typer.echo(f"{option}: version {chosen} of {model}, as {user}. {follows}; `evergreen status {model}` shows it.")
+    typer.echo(
+        f"{option}: version {chosen} of {model}, as {acting.user}. {follows}; `evergreen status {model}` shows it."
+    )
 
 
-def _signed_in(stack: Stack, user: User) -> AirflowApi:
-    if user is User.ADMIN:
-        return wiring.airflow(stack.airflow_url, stack.user, stack.password)
-    return wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
+def _acting(settings: wiring.Settings, user: User | None) -> Acting:
+    composed = compose_user()
+    if composed and user:
+        do = f"Set EVERGREEN_AIRFLOW_USER={user} and EVERGREEN_AIRFLOW_PASSWORD instead."
+        raise FoundProblem("--as", found=f"'{user}'", allowed="nothing, in the compose shape", do=do)
+    return composed or embedded_user(settings, oncall=user is not User.ADMIN)
 
 
 def _choose(model: str, waiting: dict[int, Question], version: int | None) -> int:

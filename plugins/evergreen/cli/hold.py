@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evergreen import wiring
+from evergreen.cli.acting import WithoutAirflow, act, compose_user
 from evergreen.cli.known import Reason, existing_ledger, known_model, whoever_asks
 from evergreen.cli.screen import AsJson, print_json
 from evergreen.core.holds import held, how_to_lift
@@ -20,7 +21,13 @@ Model = Annotated[str, typer.Argument(help="Name of the model, as its folder is 
 All = Annotated[bool, typer.Option("--all", help="All models, also those that come later.")]
 
 
-def hold(reason: Reason, model: Model = "", everything: All = False, as_json: AsJson = False) -> None:
+def hold(
+    reason: Reason,
+    model: Model = "",
+    everything: All = False,
+    directly: WithoutAirflow = False,
+    as_json: AsJson = False,
+) -> None:
     """Hold a model, or all: nothing is released without a person.
 
     \b
@@ -28,6 +35,8 @@ def hold(reason: Reason, model: Model = "", everything: All = False, as_json: As
     A person's run (evergreen retrain) goes on; what passes waits for an approval,
     also where approval.mode is auto. The champion goes on answering. A rollback
     holds its model by itself.
+    Compose: a run of the DAG `hold`, as EVERGREEN_AIRFLOW_USER with
+    EVERGREEN_AIRFLOW_PASSWORD, who needs the role Operator.
 
     \b
     Examples:
@@ -35,6 +44,8 @@ def hold(reason: Reason, model: Model = "", everything: All = False, as_json: As
       evergreen hold --all --reason "migration of the warehouse"
     """
     what, why = _what(model, everything), _sentence(reason)
+    if not directly and _told_by_airflow("hold", what, why, as_json):
+        return
     ledger = _ledger(what)
     before = _own(ledger.holds.applying(what), what)
     placed = ledger.holds.place(what, by=whoever_asks(), reason=why, now=datetime.now(UTC))
@@ -45,12 +56,19 @@ def hold(reason: Reason, model: Model = "", everything: All = False, as_json: As
     typer.echo(f"To lift it: {how_to_lift(placed)} --reason …")
 
 
-def release_hold(reason: Reason, model: Model = "", everything: All = False, as_json: AsJson = False) -> None:
+def release_hold(
+    reason: Reason,
+    model: Model = "",
+    everything: All = False,
+    directly: WithoutAirflow = False,
+    as_json: AsJson = False,
+) -> None:
     """Lift the hold on a model, or on all.
 
     \b
     A hold on all models and one on a model are lifted each by its own command.
     Lifting one that is not there is no error: exit status 0.
+    Compose: as `evergreen hold` does it.
 
     \b
     Examples:
@@ -58,6 +76,8 @@ def release_hold(reason: Reason, model: Model = "", everything: All = False, as_
       evergreen release-hold --all --reason "the migration is done"
     """
     what, why = _what(model, everything), _sentence(reason)
+    if not directly and _told_by_airflow("lift", what, why, as_json):
+        return
     ledger = _ledger(what)
     lifted = ledger.holds.lift(what, by=whoever_asks(), reason=why, now=datetime.now(UTC))
     still = ledger.holds.applying(what)
@@ -67,6 +87,16 @@ def release_hold(reason: Reason, model: Model = "", everything: All = False, as_
     typer.echo(f"{_name(what)}: the hold is lifted." if lifted else f"{_name(what)}: was not held.")
     if still:
         typer.echo(f"But {held(still)}. To lift that: {how_to_lift(still)} --reason …")
+
+
+def _told_by_airflow(what: str, model: str, reason: str, as_json: bool) -> bool:
+    """Let a run of the DAG `hold` do it, in the compose shape, and tell; false in the embedded one."""
+    composed = compose_user()
+    if composed is None:
+        return False
+    told = act(composed, "hold", {"act": what, "model": model, "reason": reason})
+    print_json({"model": model, **told}) if as_json else typer.echo(told["outcome"])
+    return True
 
 
 def _what(model: str, everything: bool) -> str:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import getpass
-import time
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, Any
 
 import typer
 
 from evergreen import wiring
-from evergreen.cli.screen import AsJson, console, find_model, print_json, running_stack
+from evergreen.cli.acting import compose_user, embedded_user, follow
+from evergreen.cli.screen import AsJson, find_model, print_json
 from evergreen.core.catalog import load_catalog
-
-if TYPE_CHECKING:
-    from evergreen.adapters.airflow_api import AirflowApi
-    from evergreen.supervisor import Stack
-
-ENDED = frozenset({"success", "failed"})
-UNDER_WAY = frozenset({"running", "queued", "deferred", "awaiting_input", "up_for_retry", "up_for_reschedule"})
-POLL = 1.0  # seconds
 
 
 def retrain(
@@ -36,6 +27,8 @@ def retrain(
     \b
     Needed after data was repaired in place, which no watcher can see. The run has
     the same steps as any other: validation, gates and approval still decide.
+    Compose: as EVERGREEN_AIRFLOW_USER with EVERGREEN_AIRFLOW_PASSWORD, who needs
+    the role Operator.
 
     \b
     Examples:
@@ -48,37 +41,23 @@ def retrain(
 
     settings = wiring.Settings.load()
     spec = find_model(load_catalog(settings.root), model)
-    stack = running_stack(settings)
-    api = wiring.airflow(stack.airflow_url, stack.user, stack.password)
+    composed = compose_user()
+    acting = composed or embedded_user(settings, oncall=False)
+    who = composed.user if composed else getpass.getuser()
     asked = {"reason": reason, "force": force, "window_end": window_end, "window_train": window_train}
-    conf = given({"requested_by": getpass.getuser(), **asked})
+    conf = given({"requested_by": who, **asked})
     RunParams.of(conf)  # told here, before a run is started
-    run_id = api.trigger(spec.name, conf)
-    told = {"model": spec.name, "run_id": run_id, "url": _url(stack, spec.name, run_id)}
+    run_id = acting.api.trigger(spec.name, conf)
+    told = {"model": spec.name, "run_id": run_id, "url": acting.page_of(spec.name, run_id)}
     if not as_json:
         typer.echo(f"Retraining {spec.name}: {told['url']}")
-    state = _follow(api, spec.name, run_id) if wait else "queued"
+    state = follow(acting.api, spec.name, run_id) if wait else "queued"
     why = _why(settings, spec.name, run_id) if wait else {}
     if as_json:
         print_json({**told, "state": state, **why})
     elif wait:
         typer.echo(f"The run ended: {state}. {why.get('outcome', '')}".rstrip())
     raise typer.Exit(1 if wait and state != "success" else 0)
-
-
-def _url(stack: Stack, model: str, run_id: str) -> str:
-    return f"{stack.airflow_url}/dags/{quote(model)}/runs/{quote(run_id, safe='')}"
-
-
-def _follow(api: AirflowApi, model: str, run_id: str) -> str:
-    """Wait until the run has ended; its state. The progress goes to stderr."""
-    began = time.monotonic()
-    with console(stderr=True).status("waiting for Airflow") as line:
-        while (state := str(api.run(model, run_id)["state"])) not in ENDED:
-            now = [task for task, state in api.tasks(model, run_id).items() if state in UNDER_WAY]
-            line.update(f"{', '.join(now) or state} ({time.monotonic() - began:.0f} s)")
-            time.sleep(POLL)
-    return state
 
 
 def _why(settings: wiring.Settings, model: str, run_id: str) -> dict[str, Any]:

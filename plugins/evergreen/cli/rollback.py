@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evergreen import wiring
+from evergreen.cli.acting import WithoutAirflow, act, compose_user
 from evergreen.cli.known import Reason, existing_ledger, known_model, whoever_asks
 from evergreen.cli.screen import WIDTH, AsJson, print_json
 
@@ -22,6 +23,7 @@ def rollback(
     model: Annotated[str, typer.Argument(help="Name of the model, as its folder is called.")],
     reason: Reason,
     to: Annotated[int | None, typer.Option("--to", metavar="N", help="The version; else the one before.")] = None,
+    directly: WithoutAirflow = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an earlier version answer again, and hold the model.
@@ -37,6 +39,11 @@ def rollback(
       evergreen release-hold <model> --reason "the fares are repaired"
 
     \b
+    Compose: a run of the DAG `rollback`, as EVERGREEN_AIRFLOW_USER with
+    EVERGREEN_AIRFLOW_PASSWORD, who needs the role Operator. Is Airflow down:
+    --without-airflow, in the container `scheduler`.
+
+    \b
     Exit status 1: refused, with the reason, and nothing was changed; or the
     champion was changed and serving did not follow within a minute.
 
@@ -46,6 +53,11 @@ def rollback(
       evergreen rollback flight-delay --to 3 --reason "back to the version of May"
       evergreen history flight-delay      which versions there are
     """
+    composed = None if directly else compose_user()
+    if composed:
+        told = act(composed, "rollback", {"model": model, "to_version": to, "reason": reason})
+        print_json({"model": model, **told}) if as_json else typer.echo(textwrap.fill(told["outcome"], WIDTH))
+        return
     settings = wiring.Settings.load()
     ledger = existing_ledger(settings)
     known_model(settings, ledger, model)

@@ -65,6 +65,6 @@ def demo(
       evergreen demo          on-call's approval comes through the same API
       evergreen demo --ask    you are on call
     """
-    from evergreen.demo.plot import play
+    from evergreen.demo.embedded import play_embedded
 
-    raise typer.Exit(play(ask=ask))
+    raise typer.Exit(play_embedded(ask=ask))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from evergreen import wiring
 from evergreen.cli.screen import AsJson, console, counted, find_model, print_json, where_it_runs
 from evergreen.core.catalog import load_catalog
 from evergreen.core.records import FLEET
+from evergreen.core.slot_health import told
 from evergreen.core.status import Facts, ModelStatus, facts_of, readable_age, status_of
 
 if TYPE_CHECKING:
@@ -47,17 +49,32 @@ def status(
         models = [row.as_dict(now) for row in rows]
         print_json({"running": asdict(stack) if stack else None, "models": models, "problems": len(catalog.problems)})
         return
-    typer.echo("\n".join(where_it_runs(stack) if stack else ["Not running: `evergreen up` starts it."]))
+    typer.echo("\n".join(where_it_runs(stack) if stack else [_where_else()]))
     for line in _one(rows[0], now) if model else []:
         typer.echo(line)
     if rows and not model:
         console().print("", _table(rows, now))
-        for line in _holds(rows):
+        for line in [*_holds(rows), *_slots(settings, now)]:
             typer.echo(line)
     if catalog.problems:
         typer.echo(
             f"\n{counted(len(catalog.problems), 'problem')} in model specs or suites: `evergreen check` names them."
         )
+
+
+def _where_else() -> str:
+    """Of a shape that another program starts."""
+    if pages := os.environ.get("AIRFLOW__API__BASE_URL"):
+        return f"Runs in containers: `make status` on the host. Airflow  {pages}"
+    return "Not running: `evergreen up` starts it."
+
+
+def _slots(settings: wiring.Settings, now: datetime) -> list[str]:
+    """What happened to container slots in the last day."""
+    if not settings.slots_url:
+        return []
+    lines = told(wiring.ledger(settings).slot_events.latest(50), since=now - timedelta(days=1))
+    return ["", "Serving slots:", *(_filled(line) for line in lines)] if lines else []
 
 
 def _rows(settings: wiring.Settings, specs: list[ModelSpec], now: datetime) -> list[ModelStatus]:

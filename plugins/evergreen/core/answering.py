@@ -77,5 +77,6 @@ def _look(ledger: Ledger, release: Release, since: datetime, ask: Ask | None) ->
 def _wrong(replica: Replica, release: Release, ask: Ask | None) -> str:
     reported = replica.versions.get(release.model)
     if reported != release.version:
-        return f"reports {f'version {reported}' if reported else 'no version that all its workers answer with'}"
+        why = f" ({' '.join(replica.reasons)})" if replica.reasons else ""
+        return f"reports {f'version {reported}' if reported else 'no version that all its workers answer with'}{why}"
     return ask(replica) if ask else ""

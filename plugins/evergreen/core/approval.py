@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,15 +75,20 @@ class Decision:
     why: str
 
 
-def decide(*, approve: bool, by: str | None, reason: str, explain: str, changed: str) -> Decision:
+def decide(
+    *, approve: bool, by: str | None, reason: str, explain: str, changed: str, excluded: Collection[str] = ()
+) -> Decision:
     """What becomes of an answer. `by` none is the timeout; `explain` says why an approval needs a reason.
 
     `changed` names what is no longer as it was asked about: then nothing counts. A rejection needs a reason always.
-    Whatever is void releases nothing and blocks nothing.
+    An answer of somebody `excluded` is void, though Airflow has refused it before. Whatever is void releases nothing
+    and blocks nothing.
     """
     reason = " ".join(reason.split())
     if by is None:
         return Decision(ApprovalState.EXPIRED, None, "nobody answered in time")
+    if by.casefold() in {name.casefold() for name in excluded}:
+        return Decision(ApprovalState.VOID, by, f"{_said(approve)} by {by}, who started the run (approval.four_eyes)")
     if changed:
         return Decision(ApprovalState.VOID, by, f"{_said(approve)} by {by}, but {changed}")
     if not reason and (explain or not approve):

@@ -26,7 +26,7 @@ __all__ = ["Catalog", "Problem", "load_catalog", "read_defaults", "render"]
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 NAME_WORDS = "up to 60 lower-case letters, digits and -"
 DEFAULTS = "models/_defaults.yaml"
-TAKEN = frozenset({"monitoring", "rollback", "retraining", "model-spec-errors"})  # DAGs of Evergreen's own
+TAKEN = frozenset({"monitoring", "platform", "rollback", "retraining", "model-spec-errors"})  # DAGs of Evergreen's own
 
 
 @dataclass(frozen=True)

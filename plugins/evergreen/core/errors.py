@@ -11,6 +11,7 @@ EvergreenError                 facts in, one readable sentence out; a retry does
 ├── PromotionConflict          the champion changed since the candidate was judged
 ├── NotComparable              the champion cannot be scored on the candidate's rows
 ├── RehearsalFailed            the candidate's throwaway serving process did not get ready, or died
+├── SlotUnavailable            the rehearsal slot cannot be had, whatever the candidate: worth a retry
 ├── ServingFailed              serving refused a request, or did not answer
 ├── LeaseBusy                  another run of this model holds the lease: worth a retry
 └── ServiceFailed              a component of the embedded shape did not come up
@@ -96,6 +97,12 @@ class NotComparable(EvergreenError):
 
 class RehearsalFailed(EvergreenError):
     """Raised when a throwaway serving process does not get ready or dies; the message holds what it said."""
+
+
+class SlotUnavailable(EvergreenError):
+    """Raised when a container slot cannot be reached, started or kept, for no fault of what was to run in it."""
+
+    retryable = True
 
 
 class ServingFailed(EvergreenError):

@@ -307,11 +307,40 @@ class Approval:
 
 
 @dataclass(frozen=True)
+class CallerToken:
+    """Who may ask serving. The token itself is kept nowhere: `sha256` is its digest (core.caller_tokens)."""
+
+    id: str
+    caller: str
+    sha256: str
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SlotEvent:
+    """Something that happened to a container slot: `what` in a word or two, `detail` in a sentence.
+
+    A slot has each key once.
+    """
+
+    slot: str
+    what: str
+    detail: str
+    key: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Replica:
-    """A serving replica's last heartbeat."""
+    """A serving replica's last heartbeat. `reasons` say why it does not serve all that is released, if it does not."""
 
     pool: str
     replica: str
     url: str
     versions: dict[str, int] = field(default_factory=dict)
     heartbeat: datetime | None = None
+    reasons: tuple[str, ...] = ()

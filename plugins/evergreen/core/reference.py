@@ -111,6 +111,7 @@ def _choices(part: Any, name: str) -> list[str]:
 
 def _limits(node: Mapping[str, Any]) -> str:
     words = {"string": "text", "integer": "whole number", "number": "number", "array": "list of texts", "object": "map"}
+    words["boolean"] = "true or false"
     text = "duration" if "90d" in node.get("examples", []) else words[node["type"]]
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
@@ -122,4 +123,6 @@ def _default(schema: Mapping[str, Any], name: str, node: Mapping[str, Any]) -> s
     if name in schema.get("required", []):
         return "**needed**"
     value = node.get("default")
-    return "" if value is None or isinstance(value, dict) else f"`{value}`"
+    if value is None or isinstance(value, dict):
+        return ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"

@@ -30,7 +30,7 @@ from evergreen.core.spec_fields import (
 from evergreen.core.spec_gates import Gate, gate_problems
 from evergreen.core.spec_source import Source
 
-__all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Source"]
+__all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Retention", "Source"]
 
 
 class Label(Strict):
@@ -154,6 +154,15 @@ class Serving(Strict):
     )
 
 
+class Retention(Strict):
+    """How long the store keeps what the model no longer needs. The live and the previous release are always kept."""
+
+    keep: LongerThanZero = Field(
+        default=timedelta(days=90), description="Bundles, snapshots, evidence and quarantine younger than this are kept"
+    )
+    versions: int = Field(default=10, ge=1, description="So many of the newest versions are kept, however old")
+
+
 class ModelSpec(Strict):
     """All that Evergreen knows of one model."""
 
@@ -173,6 +182,7 @@ class ModelSpec(Strict):
     gates: list[Gate] = Field(min_length=1, description="Limits a candidate must keep; without any nothing is released")
     approval: Approval = Field(default=Approval(), description="Who lets a candidate through that passed its gates")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
+    retention: Retention = Field(default=Retention(), description="How long the store keeps what is no longer needed")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelSpec:

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import InitErrorDetails
 
 from evergreen.core.metrics import METRICS_BY_TASK, Task
-from evergreen.core.spec_fields import LongerThanZero, Strict, did_you_mean, refusal, refuse
+from evergreen.core.roles import ADMIN, APPROVER, CANNOT_APPROVE, NOT, ROLE, ROLES, USER
+from evergreen.core.spec_fields import LongerThanZero, Strict, did_you_mean, refusal, refuse, refuse_one
 
 Change = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+APPROVERS_WORDS = f"role:{APPROVER}, role:{ADMIN}, role:<one of your own>, or a user's name"
+
+
+def _approver(text: str) -> str:
+    """Refuse what nobody could be, and what is nearly the name of a role."""
+    do = _why_nobody(text)
+    if do:
+        found = f"'{text}'" + (", a role that cannot approve" if text.removeprefix(ROLE) in CANNOT_APPROVE else "")
+        refuse_one(text, found=found, allowed=APPROVERS_WORDS, do=do)
+    return text
+
+
+def _why_nobody(text: str) -> str:
+    """What to write instead; empty where it may stand."""
+    if not text.startswith(ROLE):
+        odd = not text or text != text.strip() or text.startswith((NOT, USER))
+        return f"Write role:{text}." if text in ROLES else "Write the user's name, nothing else." if odd else ""
+    role = text.removeprefix(ROLE)
+    if role in ROLES:
+        return f"Write role:{APPROVER}, and give that role to who shall approve." if role in CANNOT_APPROVE else ""
+    near = difflib.get_close_matches(role.casefold(), [name.casefold() for name in ROLES], n=1, cutoff=0.9)
+    if near:
+        return f"Did you mean '{ROLE}{near[0].capitalize()}'?"
+    return "" if role and role == role.strip() else f"Write role:{APPROVER}."
+
+
+Approver = Annotated[str, AfterValidator(_approver)]
 
 
 class ApprovalMode(StrEnum):
@@ -37,6 +66,15 @@ class Approval(Strict):
     within: dict[str, Change] = Field(
         default_factory=dict,
         description="Of auto_within: by metric, the largest change against the champion that needs no person",
+    )
+    approvers: list[Approver] = Field(
+        default=[f"{ROLE}{APPROVER}"],
+        min_length=1,
+        description="Who may answer, in the compose shape: role:<Name> (Admin may too), or a user who may approve",
+    )
+    four_eyes: bool = Field(
+        default=False,
+        description="In the compose shape: whoever started the run may not answer, whatever their roles",
     )
     timeout: LongerThanZero = Field(
         default=timedelta(hours=24), description="An approval that nobody gives ends then; the champion stays"

@@ -7,6 +7,7 @@ Not in it: the README, gates, triggers and approval, and the code revision, whic
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 LOCK = "requirements.txt"
+BUILT_FROM = "EVERGREEN_REVISION"  # set in an image, which holds no repository
 _NOT_SEEN_BY_TRAINING = ("README.md", "model.yaml")  # of the latter, `training_part` is what counts
 
 
@@ -26,8 +28,8 @@ _NOT_SEEN_BY_TRAINING = ("README.md", "model.yaml")  # of the latter, `training_
 class Provenance:
     """The code and libraries that a training run used.
 
-    `code_revision` is the git commit, or 'dirty-…' / 'files-…' and a hash of the files where the tree was changed
-    or there is no repository.
+    `code_revision` is the git commit: the repository's, or the one that an image was built from (EVERGREEN_REVISION).
+    It is 'dirty-…' / 'files-…' and a hash of the files where the tree was changed or no commit is known.
     """
 
     code_revision: str
@@ -96,11 +98,20 @@ def _hash(files: list[Path], base: Path) -> str:
 def _code_revision(root: Path, folder: Path) -> str:
     code = root / "plugins" / "evergreen"
     commit = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", str(code), str(folder))
-    if commit and changed == "":
+    if commit is None:
+        commit, changed = _built_from()
+    else:
+        changed = _git(root, "status", "--porcelain", "--", str(code), str(folder)) != ""
+    if commit and not changed:
         return commit
     files_hash = _hash([*_files(code), *_files(folder)], root)
     return f"{'dirty' if commit else 'files'}-{files_hash[:16]}"
+
+
+def _built_from() -> tuple[str | None, bool]:
+    """The commit of the image, none where it is not known, and whether the tree was changed when it was built."""
+    found = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", os.environ.get(BUILT_FROM, ""))
+    return (found[1], found[2] is not None) if found else (None, False)
 
 
 def _git(root: Path, *arguments: str) -> str | None:

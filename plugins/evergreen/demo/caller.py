@@ -15,11 +15,12 @@ class Caller:
     """Asks `POST /models/<name>/predict` in a thread; counts answers by version, and failures.
 
     Requests before the first answer do not count: nothing was released yet. `newest` is the version of the last
-    answer, none before the first.
+    answer, none before the first. `token` is sent where serving asks for one.
     """
 
-    def __init__(self, url: str, record: dict[str, Any]) -> None:
+    def __init__(self, url: str, record: dict[str, Any], token: str = "") -> None:
         self.url, self.record = url, record
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.answers: dict[int, int] = {}
         self.newest: int | None = None
         self.failures: list[str] = []
@@ -44,7 +45,7 @@ class Caller:
         return False
 
     def _run(self) -> None:
-        with httpx.Client(timeout=5) as client:
+        with httpx.Client(timeout=5, headers=self._headers) as client:
             while not self._stop.wait(PAUSE):
                 self._ask(client)
 

@@ -23,7 +23,8 @@ def show(story: Story) -> None:
     for name in ("model", "v.", "why", "data until", "holdout", "released", "answers"):
         releases.add_column(name, justify="left" if name in ("model", "why") else "right", no_wrap=True)
     for release in story.ledger.releases.history():
-        releases.add_row(*_row(story, release))
+        if release.model in MEASURE:
+            releases.add_row(*_row(story, release))
     times = Table(title="From data landed, or asked for, to what callers see")
     times.add_column("what")
     times.add_column("outcome")
@@ -51,21 +52,28 @@ def _row(story: Story, release: Release) -> tuple[str, ...]:
 
 
 def _where_to_look(story: Story) -> None:
-    stack, say, callers = story.stack, story.console.print, story.callers.values()
+    stage, say, callers = story.stage, story.console.print, story.callers.values()
     answered = sum(sum(caller.answers.values()) for caller in callers)
     failed = sum(len(caller.failures) for caller in callers)
     say(f"\n{answered:,} requests answered while versions changed, {failed} failed.")
     for name, text in (
-        ("Airflow", f"{stack.airflow_url}   user {stack.user}, password {stack.password}"),
-        ("", f"{stack.airflow_url}   user {stack.oncall}, password {stack.oncall_password} (approves, rolls back)"),
-        ("Models", f"{stack.airflow_url}/evergreen/   history and evidence of every version, same sign-in"),
-        ("MLflow", stack.mlflow_url),
-        ("Serving", stack.serving_url),
+        ("Airflow", f"{stage.pages}   {stage.admin}"),
+        ("", f"{stage.pages}   {stage.oncall} (approves, rolls back)"),
+        ("Models", f"{stage.pages}/evergreen/   history and evidence of every version, same sign-in"),
+        *stage.notes,
+        ("Serving", stage.answers),
     ):
         say(f"  {name:<9} {text}", soft_wrap=True, highlight=False)
-    caller = story.callers[DELAY]
-    body = json.dumps({"records": [caller.record]}, separators=(",", ":"))
     say("Ask the model:", style="bold")
-    say(f"  curl -s {caller.url} -H 'content-type: application/json' -d '{body}'", soft_wrap=True, highlight=False)
-    say("See what happened: [bold].venv/bin/evergreen history flight-delay[/bold]")
-    say("State of all models: [bold].venv/bin/evergreen status[/bold]     Stop everything: [bold]make down[/bold]")
+    say(f"  {_curl(story)}", soft_wrap=True, highlight=False, markup=False)
+    say(f"See what happened: [bold]{stage.command} history {DELAY}[/bold]", soft_wrap=True)
+    say(f"State of all models: [bold]{stage.command} status[/bold]", soft_wrap=True)
+    say("Stop everything: [bold]make down[/bold]")
+
+
+def _curl(story: Story) -> str:
+    """What a caller of the model would send."""
+    body = json.dumps({"records": [story.callers[DELAY].record]}, separators=(",", ":"))
+    sign = ' -H "authorization: Bearer $TOKEN"' if story.stage.token else ""
+    url = f"{story.stage.answers}/models/{DELAY}/predict"
+    return f"curl -s {url} -H 'content-type: application/json'{sign} -d '{body}'"

@@ -1,53 +1,43 @@
-"""What `make demo` plays on a year of flights: first models, retrains, a batch stopped, an approval, a candidate
+"""What both demos play on a year of flights: first models, retrains, a batch stopped, an approval, a candidate
 refused, and the way back."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from evergreen import supervisor, wiring
+from evergreen import wiring
 from evergreen.core.catalog import load_catalog
-from evergreen.core.errors import EvergreenError
 from evergreen.core.records import Cause, GateState, RequestState
 from evergreen.demo.caller import Caller
 from evergreen.demo.ending import show
 from evergreen.demo.story import AIRTIME, DELAY, DemoFailed, Story
-from evergreen.demo.warehouse import Warehouse, corrupted, months
+from evergreen.demo.warehouse import corrupted, months
 
 if TYPE_CHECKING:
-    from evergreen.core.records import Release, TriggerRequest
+    from rich.console import Console
 
-MARK = "made-by-demo"
+    from evergreen.core.records import Release, TriggerRequest
+    from evergreen.demo.stage import Stage
+    from evergreen.demo.warehouse import Warehouse
+
 BEFORE_A_CLICK = 3.0  # seconds: Airflow asks again where an answer comes while it is still noting its question
 A_PERSON_TAKES = 1800.0  # seconds at most, with --ask
 
 
-def play(*, ask: bool = False) -> int:
-    """Run the whole demo; returns the exit status. The stack is left running, to be looked at."""
-    console = Console()
-    try:
-        settings = _fresh_home(console)
-        stack = supervisor.up(settings, progress=lambda line: console.print(f"[dim]{line}[/dim]"))
-        callers = {model: Caller(_url(stack, model), _record(settings, model)) for model in (DELAY, AIRTIME)}
-        warehouse = Warehouse(settings.home / "warehouse.db")
-        story = Story(console, settings, stack, wiring.ledger(settings), warehouse, callers, ask)
-        with ExitStack() as asking:
-            for caller in callers.values():
-                asking.enter_context(caller)
-            _chapters(story)
-        show(story)
-    except EvergreenError as error:
-        console.print(f"[red]The demo did not do what it promises.[/red] {error}", soft_wrap=True)
-        return 1
-    return 0
+def play(console: Console, stage: Stage, warehouse: Warehouse, *, ask: bool = False) -> None:
+    """The whole story on this stage, which is left as it is then. Raises DemoFailed where it is not as promised."""
+    callers = {model: _caller(stage, model) for model in (DELAY, AIRTIME)}
+    story = Story(console, stage, wiring.ledger(stage.settings), warehouse, callers, ask)
+    with ExitStack() as asking:
+        for caller in callers.values():
+            asking.enter_context(caller)
+        _chapters(story)
+    show(story)
 
 
 def _chapters(story: Story) -> None:
@@ -79,23 +69,19 @@ def _approved(story: Story) -> None:
 
 
 def _question(story: Story, request: TriggerRequest) -> bool:
-    stack = story.stack
-    oncall = wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
-    return oncall.question(AIRTIME, request.run_id) is not None
+    return story.stage.api(story.stage.oncall).question(AIRTIME, request.run_id) is not None
 
 
 def _answer(story: Story, request: TriggerRequest) -> None:
     """A person's click, or the same answer through the same API."""
-    stack = story.stack
-    page = f"{stack.airflow_url}/dags/{AIRTIME}/runs/{request.run_id}/tasks/approve/required_actions"
+    stage = story.stage
+    page = f"{stage.pages}/dags/{AIRTIME}/runs/{request.run_id}/tasks/approve/required_actions"
     story.console.print(f"On-call is asked: [underline]{page}[/underline]", soft_wrap=True)
     if story.ask:
-        sign_in = f"user {stack.oncall}, password {stack.oncall_password}"
-        story.console.print(f"Your turn: sign in as {sign_in}, read the evidence, and approve.", soft_wrap=True)
+        story.console.print(f"Your turn: sign in as {stage.oncall}, read the evidence, and approve.", soft_wrap=True)
         return
     time.sleep(BEFORE_A_CLICK)
-    oncall = wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
-    oncall.approve(AIRTIME, request.run_id, "Approve", reason="the demo has looked at the evidence")
+    stage.api(stage.oncall).approve(AIRTIME, request.run_id, "Approve", reason="the demo has looked at the evidence")
 
 
 def _release_of(story: Story, request: TriggerRequest) -> Release:
@@ -171,7 +157,8 @@ def _rolled_back(story: Story) -> None:
     story.console.print(f'\n[bold]evergreen rollback {DELAY} --reason "{reason}"[/bold]')
     began, left = time.monotonic(), _champion(story, DELAY)
     command = [sys.executable, "-m", "evergreen.cli", "rollback", DELAY, "--reason", reason]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **story.stage.environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     story.console.print(f"[dim]{(done.stdout or done.stderr).strip()}[/dim]", soft_wrap=True)
     release = _champion(story, DELAY)
     if done.returncode or release.version >= left.version:
@@ -179,29 +166,8 @@ def _rolled_back(story: Story) -> None:
     story.answers("Rollback by on-call", release, began)
 
 
-def _url(stack: supervisor.Stack, model: str) -> str:
-    return f"{stack.serving_url}/models/{model}/predict"
-
-
-def _record(settings: wiring.Settings, model: str) -> dict[str, Any]:
-    """A flight of June to ask about."""
-    features = load_catalog(settings.root).specs[model].features.columns
+def _caller(stage: Stage, model: str) -> Caller:
+    """Asks about a flight of June."""
+    features = load_catalog(stage.settings.root).specs[model].features.columns
     row: dict[str, Any] = months(6, 6).select(features).row(1000, named=True)
-    return row
-
-
-def _fresh_home(console: Console) -> wiring.Settings:
-    """An empty home. What an earlier demo left is removed; anything else is not touched."""
-    settings = wiring.Settings.load()
-    home = settings.home
-    if (home / "ledger.db").exists() and not (home / MARK).exists():
-        raise DemoFailed(
-            f"{home} holds models that no demo made. Play the demo in another clone, or set EVERGREEN_HOME to an "
-            "empty folder."
-        )
-    if supervisor.down(settings):
-        console.print("Stopped what an earlier demo left running.")
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o700, parents=True)
-    (home / MARK).write_text(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
-    return settings
+    return Caller(f"{stage.serving}/models/{model}/predict", row, stage.token)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from evergreen import supervisor, wiring
     from evergreen.core.ports import Ledger
     from evergreen.core.records import Cause, Release, TriggerRequest
     from evergreen.demo.caller import Caller
+    from evergreen.demo.stage import Stage
     from evergreen.demo.warehouse import Warehouse
 
 DELAY, AIRTIME = "flight-delay", "flight-airtime"
@@ -41,11 +41,10 @@ class Chapter:
 
 @dataclass
 class Story:
-    """The stack that it plays on, a caller of each model that never stops asking, and the chapters so far."""
+    """The stage that it plays on, a caller of each model that never stops asking, and the chapters so far."""
 
     console: Console
-    settings: wiring.Settings
-    stack: supervisor.Stack
+    stage: Stage
     ledger: Ledger
     warehouse: Warehouse
     callers: dict[str, Caller]
@@ -64,10 +63,7 @@ class Story:
 
     def retrain(self, model: str, reason: str) -> None:
         """Ask for a retrain through Airflow's API, as `evergreen retrain` does."""
-        from evergreen import wiring
-
-        api = wiring.airflow(self.stack.airflow_url, self.stack.user, self.stack.password)
-        api.trigger(model, {"requested_by": "demo", "reason": reason})
+        self.stage.api(self.stage.admin).trigger(model, {"requested_by": "demo", "reason": reason})
 
     def wait_for(
         self,
@@ -90,9 +86,7 @@ class Story:
                     if request.state is RequestState.FAILED:
                         raise DemoFailed(f"{what}: the run failed at {request.step}: {request.reason}")
                 time.sleep(POLL)
-        raise DemoFailed(
-            f"{what}: not within {patience:.0f} s. Look at {self.stack.airflow_url} and {self.settings.home / 'logs'}"
-        )
+        raise DemoFailed(f"{what}: not within {patience:.0f} s. Look at {self.stage.pages} and {self.stage.logs}")
 
     def served(self, what: str, model: str, known: set[str], cause: Cause) -> TriggerRequest:
         """The new request of this cause, once it is served."""

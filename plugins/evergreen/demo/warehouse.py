@@ -1,19 +1,17 @@
-"""The demo's warehouse: a SQLite table of flights that fills batch by batch, as if time passed."""
+"""The demo's warehouse: a table of flights in SQLite or Postgres that fills batch by batch, as if time passed."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from evergreen.demo.flights import COLUMNS, flights
 
 if TYPE_CHECKING:
     import polars as pl
+    from sqlalchemy import Engine, Table
 
-TEXT = {"flight_id", "time_hour", "carrier", "origin", "dest"}
+TEXT = {"flight_id", "carrier", "origin", "dest"}
 REAL = {"temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"}
 BAD_SHARE = 0.05
 BAD_HOUR = 99  # what a broken export might write
@@ -37,33 +35,56 @@ def corrupted(batch: pl.DataFrame) -> pl.DataFrame:
 
 
 class Warehouse:
-    """The table `flights`, in a SQLite file."""
+    """The table `flights` behind a SQLAlchemy URL. `time_hour` is text in SQLite, which has no type for it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, url: str) -> None:
+        from sqlalchemy import create_engine
+
+        lite = url.startswith("sqlite")
+        self._engine: Engine = create_engine(url, connect_args={"timeout": 30} if lite else {})
+        self._dialect = self._engine.dialect.name
+        self._table = _table()
 
     def load(self, batch: pl.DataFrame) -> int:
         """Write a batch in one transaction; rows with a known flight_id are replaced. Returns its rows."""
         import polars as pl
 
-        rows = batch.with_columns(pl.col("time_hour").dt.strftime("%Y-%m-%d %H:%M:%S")).select(COLUMNS).rows()
-        marks = ", ".join("?" * len(COLUMNS))
-        with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
-            self._create(connection)
-            connection.executemany(f"INSERT OR REPLACE INTO flights VALUES ({marks})", rows)  # noqa: S608
+        if self._dialect == "sqlite":
+            batch = batch.with_columns(pl.col("time_hour").dt.strftime("%Y-%m-%d %H:%M:%S"))
+        rows = batch.select(COLUMNS).to_dicts()
+        self._create()
+        with self._engine.begin() as connection:
+            connection.execute(self._replace(), rows)
         return len(rows)
 
     def newest(self) -> datetime | None:
         """The newest scheduled hour in the table."""
-        with closing(sqlite3.connect(self.path)) as connection:
-            self._create(connection)
-            (text,) = connection.execute("SELECT max(time_hour) FROM flights").fetchone()
-        return datetime.fromisoformat(f"{text}+00:00") if text else None
+        from sqlalchemy import func, select
 
-    @staticmethod
-    def _create(connection: sqlite3.Connection) -> None:
-        kinds = {c: "TEXT" if c in TEXT else "REAL" if c in REAL else "INTEGER" for c in COLUMNS}
-        columns = ", ".join(f"{c} {k}{' PRIMARY KEY' if c == 'flight_id' else ''}" for c, k in kinds.items())
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"CREATE TABLE IF NOT EXISTS flights ({columns}) WITHOUT ROWID")
-        connection.execute("CREATE INDEX IF NOT EXISTS flights_time ON flights (time_hour)")
+        self._create()
+        with self._engine.connect() as connection:
+            found = connection.scalar(select(func.max(self._table.c.time_hour)))
+        return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found
+
+    def _create(self) -> None:
+        with self._engine.begin() as connection:
+            if self._dialect == "sqlite":
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            self._table.metadata.create_all(connection)
+
+    def _replace(self) -> Any:
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        insert = (sqlite if self._dialect == "sqlite" else postgresql).insert(self._table)
+        new = {name: insert.excluded[name] for name in COLUMNS if name != "flight_id"}
+        return insert.on_conflict_do_update(index_elements=["flight_id"], set_=new)
+
+
+def _table() -> Table:
+    from sqlalchemy import Column, DateTime, Double, Integer, MetaData, Table, Text
+
+    kinds: dict[str, Any] = {name: Text if name in TEXT else Double if name in REAL else Integer for name in COLUMNS}
+    kinds["time_hour"] = Text().with_variant(DateTime(timezone=True), "postgresql")
+    keys = {"flight_id": {"primary_key": True}, "time_hour": {"index": True}}
+    columns = [Column(name, kind, **keys.get(name, {})) for name, kind in kinds.items()]
+    return Table("flights", MetaData(), *columns, sqlite_with_rowid=False)

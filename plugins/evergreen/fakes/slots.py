@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from evergreen.core import bundle as bundles
-from evergreen.core.errors import BundleRefused, RehearsalFailed, ServingFailed
+from evergreen.core.errors import BundleRefused, LeaseBusy, RehearsalFailed, ServingFailed
 from evergreen.core.ports import Answer, Store
 
 Serve = Callable[[str, Sequence[Mapping[str, Any]]], Answer]
@@ -19,7 +19,8 @@ class InMemorySlots:
     """Slots on a pretended network, which fakes.serving_client asks: URL → what answers there.
 
     `milliseconds` and `memory_mb` are told of each version (1.0 and 100.0 unless named); `started` lists the versions
-    that were started. A row that is no golden row is answered as the first one.
+    that were started, `most_at_once` is how many were up together. Without `beside`, a start while another one is up
+    raises LeaseBusy. A row that is no golden row is answered as the first one.
     """
 
     def __init__(
@@ -29,8 +30,11 @@ class InMemorySlots:
         *,
         milliseconds: Mapping[int, float] | None = None,
         memory_mb: Mapping[int, float] | None = None,
+        beside: bool = True,
     ) -> None:
+        self.beside = beside
         self.started: list[int] = []
+        self.most_at_once = self._up = 0
         self._store, self._network, self._numbers = store, network, itertools.count(1)
         self._milliseconds, self._memory_mb = milliseconds or {}, memory_mb or {}
 
@@ -41,13 +45,18 @@ class InMemorySlots:
             files = bundles.gather(bundle, lambda name: self._store.get(bundles.key(bundle, name)))
         except (BundleRefused, KeyError) as error:
             raise RehearsalFailed(f"{model} version {version} is refused. {error}") from error
+        if self._up and not self.beside:
+            raise LeaseBusy(f"{model} version {version}: another has the slot")
         url = f"memory://slot-{next(self._numbers)}"
         answering = _Answering(model, version, json.loads(files[bundles.GOLDEN]), self._milliseconds.get(version, 1.0))
         self.started.append(version)
         self._network[url] = answering.predict
+        self._up += 1
+        self.most_at_once = max(self.most_at_once, self._up)
         try:
             yield InMemorySlot(url, self._memory_mb.get(version, 100.0))
         finally:
+            self._up -= 1
             del self._network[url]
 
 

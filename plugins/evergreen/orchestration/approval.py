@@ -24,6 +24,7 @@ from evergreen.core.approval import (
 from evergreen.core.errors import EvergreenError, RunEnds
 from evergreen.core.records import Approval, ApprovalState, Candidate, CandidateState, RequestState, Verdict
 from evergreen.orchestration.asked_before import changed_since, early_answer, last_question, own_question, stands
+from evergreen.orchestration.asking import approvers, assigned
 from evergreen.orchestration.closing import void_open_question
 from evergreen.orchestration.evidence import Asked, body, subject
 from evergreen.orchestration.notifiers import notifiers
@@ -40,7 +41,7 @@ REASON = "reason"  # the form's field
 
 
 class ApproveCandidate(ApprovalOperator):
-    """Lets the candidate through, by itself or by a person. Returns {"by", "reason"} for the release.
+    """Lets the candidate through, by itself or by a person. Returns {"version", "by", "reason"} for the release.
 
     A rejection, a timeout and a void answer skip what follows. A version that is released already is not asked about.
     """
@@ -63,12 +64,13 @@ class ApproveCandidate(ApprovalOperator):
             asked = _what_to_ask(run, candidate)
             if not asked.why:
                 tell(context, f"version {candidate.version} passes without a person: {why_not_asked(self._spec)}")
-                return {"by": AUTO, "reason": why_not_asked(self._spec)}
+                return {"version": candidate.version, "by": AUTO, "reason": why_not_asked(self._spec)}
             return self._ask(run, asked)
 
     def _ask(self, run: TaskRun, asked: Asked) -> Any:
         self.subject, self.body = subject(self._spec, asked.candidate), body(asked)
         self.params = ParamsDict({REASON: _reason_field(asked.explain)})
+        self.assigned_users = assigned(asked.approvers)
         self.notifiers = notifiers()  # type: ignore[assignment]  # anything that can be called with the context
         answered = early_answer(run, asked.candidate, self.subject, self.body)
         question = run.ledger.approvals.ask(
@@ -98,23 +100,23 @@ class ApproveCandidate(ApprovalOperator):
         return _go_on(run, kept)
 
 
-def _go_on(run: TaskRun, answered: Approval) -> dict[str, str | None]:
+def _go_on(run: TaskRun, answered: Approval) -> dict[str, Any]:
     """Hand on an approval; end the run with any other answer. What the ledger kept counts: the first answer."""
     told = outcome(answered.model, answered.version, Decision(answered.state, answered.answered_by, answered.reason))
     if answered.state is not ApprovalState.APPROVED:
         raise RunEnds(told, served=True)
     tell(run.context, told)
-    return {"by": answered.answered_by, "reason": told}
+    return {"version": answered.version, "by": answered.answered_by, "reason": told}
 
 
 def _candidate(run: TaskRun) -> Candidate:
     return run.ledger.models.candidate(run.spec.name, run.handed_on("train"))
 
 
-def _released_by(run: TaskRun, candidate: Candidate) -> dict[str, str]:
+def _released_by(run: TaskRun, candidate: Candidate) -> dict[str, Any]:
     history = run.ledger.releases.history(run.spec.name)
     release = next(release for release in reversed(history) if release.version == candidate.version)
-    return {"by": release.released_by, "reason": release.reason}
+    return {"version": candidate.version, "by": release.released_by, "reason": release.reason}
 
 
 def _what_to_ask(run: TaskRun, candidate: Candidate) -> Asked:
@@ -133,9 +135,10 @@ def _what_to_ask(run: TaskRun, candidate: Candidate) -> Asked:
         verdict=verdict,
         ledger=run.ledger,
         store=wiring.store(run.settings),
-        mlflow_url=run.settings.mlflow_url,
+        mlflow_url=run.settings.mlflow_pages,
         why=why_ask(run.spec, verdict, hold, has_champion=champion.release_id is not None),
         explain=must_explain(verdict, hold),
+        approvers=approvers(run),
     )
 
 
@@ -163,6 +166,7 @@ def _decide(run: TaskRun, question: Approval, event: dict[str, Any], *, approve:
         reason=reason if isinstance(reason, str) else "",
         explain=must_explain(_verdict(candidate), hold),
         changed=changed_since(run, candidate, question),
+        excluded=approvers(run).excluded,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import task
 
 from evergreen import wiring
+from evergreen.core.errors import EvergreenError
 from evergreen.core.records import RequestState, Verdict
 from evergreen.orchestration.approval import ApproveCandidate
 from evergreen.orchestration.descriptions import TASKS
@@ -48,6 +49,11 @@ def judge_task(spec: ModelSpec) -> XComArg:
 
 
 def _judged(run: TaskRun) -> Candidate:
+    request_id, version = run.handed_on("admit"), run.handed_on("train")
+    return run.in_child("judge", lambda own: _judge(own, request_id, version))
+
+
+def _judge(run: TaskRun, request_id: str, version: int) -> Candidate:
     store, registry = wiring.store(run.settings), wiring.registry(run.settings)
     return judge(
         run.spec,
@@ -58,8 +64,8 @@ def _judged(run: TaskRun) -> Candidate:
         store,
         rehearse=partial(rehearse, run.spec, wiring.slots(run.settings), wiring.serving_client(), store),
         report=partial(report, registry=registry, store=store, draw=wiring.evidence_charts()),
-        request_id=run.handed_on("admit"),
-        version=run.handed_on("train"),
+        request_id=request_id,
+        version=version,
     )
 
 
@@ -84,13 +90,14 @@ def roll_out_task(spec: ModelSpec) -> XComArg:
     def run_roll_out() -> str:
         run = TaskRun.of(spec)
         with run_step(run, "roll_out"):
-            approved = run.handed_on("approve")
+            version = run.handed_on("train")
+            approved = _approved(run, version)
             release = roll_out(
                 spec,
                 run.ledger,
                 wiring.registry(run.settings),
                 request_id=run.handed_on("admit"),
-                version=run.handed_on("train"),
+                version=version,
                 released_by=approved["by"],
                 reason=approved["reason"],
                 now=run.now,
@@ -100,3 +107,11 @@ def roll_out_task(spec: ModelSpec) -> XComArg:
         return release.id
 
     return run_roll_out()
+
+
+def _approved(run: TaskRun, version: int) -> dict[str, Any]:
+    """What 'approve' says of this version. Who may clear tasks may also mark them as done: that approves nothing."""
+    approved: dict[str, Any] = run.handed_on("approve")
+    if approved.get("version") != version:
+        raise EvergreenError(f"Task 'approve' did not let version {version} through. Clear it, and let it be answered.")
+    return approved

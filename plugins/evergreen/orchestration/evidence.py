@@ -14,6 +14,7 @@ from evergreen.core.triggers import readable_time
 from evergreen.core.verdict_table import plain, table
 
 if TYPE_CHECKING:
+    from evergreen.core.approvers import Approvers
     from evergreen.core.ports import Ledger, Store
     from evergreen.core.records import Candidate, Snapshot, Verdict
     from evergreen.core.spec import ModelSpec
@@ -33,6 +34,7 @@ class Asked:
     mlflow_url: str
     why: str
     explain: str
+    approvers: Approvers
 
 
 def subject(spec: ModelSpec, candidate: Candidate | None = None) -> str:
@@ -154,7 +156,6 @@ def _rules(asked: Asked) -> list[str]:
         f"- A rejection needs a reason, and blocks this candidate; {approval}. An answer that lacks it is void.",
         f"- Without an answer within {format_duration(asked.spec.approval.timeout)} this ends as expired: "
         "the champion stays, and nothing is blocked.",
-        "- Whoever is signed in here with the right to edit DAG runs may answer: "
-        "roles and four-eyes are not enforced in this set-up.",
+        f"- {plain(asked.approvers.told())}",
         f"- Owner: {plain(asked.spec.owner)}.",
     ]

@@ -1,4 +1,7 @@
-"""Who is told that an approval waits: what EVERGREEN_NOTIFIERS names. None of them can fail the task."""
+"""Who is told what people must know (an approval waits, a slot was restarted): what EVERGREEN_NOTIFIERS names.
+
+None of them can fail the task.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,6 @@ def _careful(path: str) -> Notifier:
             found = getattr(importlib.import_module(module), name)
             (found() if isinstance(found, type) else found)(context)
         except Exception:
-            log.exception("Notifier %s failed; the approval waits all the same", path)
+            log.exception("Notifier %s failed; the task goes on all the same", path)
 
     return notify

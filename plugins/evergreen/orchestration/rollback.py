@@ -78,13 +78,15 @@ def _form(models: list[str]) -> dict[str, Param]:
 
 
 def _roll_back() -> None:
-    @task(task_id="roll_back", doc_md=ABOUT, retries=2, retry_delay=timedelta(seconds=5))
+    @task(task_id="roll_back", doc_md=ABOUT, retries=8, retry_delay=timedelta(seconds=5))
     def run_roll_back() -> str:
         context = get_current_context()
         try:
             done = _do(context)
         except EvergreenError as error:
             tell(context, str(error))
+            if error.retryable:
+                raise
             raise AirflowFailException(str(error)) from error
         tell(context, _told(done))
         return done.release.id

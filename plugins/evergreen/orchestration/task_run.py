@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
@@ -18,6 +18,8 @@ from evergreen.core.errors import EvergreenError, LeaseBusy, RunEnds
 from evergreen.core.records import RequestState, TriggerRequest
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.orchestration.connections import airflow_connection_url
+from evergreen.orchestration.limited import in_child
+from evergreen.orchestration.outage import as_outage
 from evergreen.orchestration.run_notes import tell
 
 if TYPE_CHECKING:
@@ -26,11 +28,19 @@ if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Source
     from evergreen.core.spec import ModelSpec
 
-RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=15)}  # of every task
+# Of every task. A service that is away for some minutes is waited for; of other errors only RETRIES_OF_AN_ERROR count.
+RETRIES: dict[str, Any] = {
+    "retries": 6,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(seconds=60),
+}
+RETRIES_OF_AN_ERROR = 2
 LEASE_RETRY = timedelta(seconds=15)
 UNDER_LEASE = frozenset({"pull", "validate", "train", "judge"})  # admit takes it
 CLOSED = frozenset({RequestState.SERVED, RequestState.SKIPPED})
 
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
@@ -78,10 +88,15 @@ class TaskRun:
         return task.try_number > task.max_tries
 
     @property
-    def retried(self) -> bool:
-        """Whether Airflow runs the task again by itself. Cleared by a person, it has all its tries before it."""
+    def tries_before(self) -> int:
+        """How often Airflow has tried by itself before this. Cleared by a person, it has all its tries before it."""
         task = self.context["ti"]
-        return bool(task.max_tries - task.try_number < RETRIES["retries"] - 1)
+        return int(RETRIES["retries"] - (task.max_tries - task.try_number + 1))
+
+    @property
+    def retried(self) -> bool:
+        """Whether Airflow runs the task again by itself."""
+        return self.tries_before > 0
 
     @property
     def request(self) -> TriggerRequest | None:
@@ -96,6 +111,27 @@ class TaskRun:
                 f"Task '{task_id}' handed nothing on. Clear it, with all that follow it, and run again."
             )
         return value
+
+    def known_connections(self) -> dict[str, str]:
+        """The URL of the source's connection by its name: Airflow is asked, which only the task's own process may."""
+        name = self.spec.source.connection
+        return {} if name is None else {name: wiring.connection_url(name, airflow_connection_url)}
+
+    def in_child(self, step: str, act: Callable[[TaskRun], Result]) -> Result:
+        """What `act` returns, called in a child process that has a memory limit of its own (see orchestration.limited).
+
+        `act` is given this task with ports of its own; what it needs of Airflow is asked before.
+        """
+
+        def work() -> Result:
+            try:
+                return act(TaskRun(self.spec, self.context))
+            except Exception as error:  # told here: what led to an error does not come out of the child
+                if not isinstance(error, EvergreenError) and (outage := as_outage(error)):
+                    raise outage from error
+                raise
+
+        return in_child(step, self.settings.training_memory_mb, work)
 
     def close(self, step: str, state: RequestState, reason: str) -> None:
         """End the request, give the lease back, and say why on the run. A request that has ended stays as it is."""
@@ -117,8 +153,9 @@ class TaskRun:
 def run_step(run: TaskRun, step: str) -> Iterator[None]:
     """Around every step: the request says which step runs, the lease is kept, and each end is told to people.
 
-    RunEnds skips the run, LeaseBusy waits without holding a slot, an error that no retry helps fails at once, any
-    other fails the request with its last try.
+    RunEnds skips the run, LeaseBusy waits without holding a slot, an error that no retry helps fails at once. What
+    may pass, a service that is away above all, fails the request with the task's last try, any other error after
+    RETRIES_OF_AN_ERROR.
     """
     try:
         _begin(run, step)
@@ -131,13 +168,31 @@ def run_step(run: TaskRun, step: str) -> Iterator[None]:
         raise AirflowRescheduleException(run.now + LEASE_RETRY) from busy
     except EvergreenError as error:
         if error.retryable and not run.last_try:
+            _tell_retry(run, step, error)
             raise
-        run.close(step, RequestState.FAILED, str(error))
-        raise AirflowFailException(str(error)) from error
+        raise _failed(run, step, str(error)) from error
     except Exception as error:
-        if run.last_try:
-            run.close(step, RequestState.FAILED, f"{type(error).__name__}: {error}")
-        raise
+        outage = as_outage(error)
+        if outage and not run.last_try:
+            _tell_retry(run, step, outage)
+            raise outage from error
+        if not outage and run.tries_before < RETRIES_OF_AN_ERROR:
+            raise
+        raise _failed(run, step, str(outage or f"{type(error).__name__}: {error}")) from error
+
+
+def _tell_retry(run: TaskRun, step: str, error: Exception) -> None:
+    with suppress(Exception):  # it may be the ledger that is away
+        run.wait(step, f"tried again soon: {error}")
+
+
+def _failed(run: TaskRun, step: str, reason: str) -> AirflowFailException:
+    """Close the request; where the ledger itself is away, that is left to the run's end (orchestration.closing)."""
+    try:
+        run.close(step, RequestState.FAILED, reason)
+    except Exception:
+        log.exception("The request could not be closed")
+    return AirflowFailException(reason)
 
 
 def _begin(run: TaskRun, step: str) -> None:

@@ -1,5 +1,6 @@
 """The seven tasks: each builds its ports and calls its step. Ids are handed on by XCom, never data.
 
+The heavy ones run their step in a child with a memory limit; what they need of Airflow is asked before.
 Here are those that make a candidate; those that decide on it are in `deciding`.
 """
 
@@ -53,8 +54,18 @@ def _pull(spec: ModelSpec) -> XComArg:
     def run_pull() -> str:
         run = TaskRun.of(spec)
         with run_step(run, "pull"):
-            snapshots, store = wiring.snapshots(run.settings), wiring.store(run.settings)
-            snapshot = pull(spec, run.ledger, run.source, snapshots, store, request_id=run.handed_on("admit"))
+            request_id, connections = run.handed_on("admit"), run.known_connections()
+            snapshot = run.in_child(
+                "pull",
+                lambda own: pull(
+                    spec,
+                    own.ledger,
+                    wiring.source(spec.source, connections.get),
+                    wiring.snapshots(own.settings),
+                    wiring.store(own.settings),
+                    request_id=request_id,
+                ),
+            )
             log.info(
                 "%s rows in %s daily parts, %s without a label left out, %s to %s",
                 f"{snapshot.rows:,}",
@@ -74,15 +85,20 @@ def _validate(spec: ModelSpec) -> XComArg:
         run = TaskRun.of(spec)
         with run_step(run, "validate"):
             suite = run.settings.root / "expectations" / f"{spec.validation.suite}.json"
-            clean = validate(
-                spec,
-                run.ledger,
-                wiring.snapshots(run.settings),
-                wiring.validator(),
-                wiring.registry(run.settings),
-                json.loads(suite.read_text(encoding="utf-8")),
-                request_id=run.handed_on("admit"),
-                snapshot_id=run.handed_on("pull"),
+            expected = json.loads(suite.read_text(encoding="utf-8"))
+            request_id, snapshot_id = run.handed_on("admit"), run.handed_on("pull")
+            clean = run.in_child(
+                "validate",
+                lambda own: validate(
+                    spec,
+                    own.ledger,
+                    wiring.snapshots(own.settings),
+                    wiring.validator(),
+                    wiring.registry(own.settings),
+                    expected,
+                    request_id=request_id,
+                    snapshot_id=snapshot_id,
+                ),
             )
             log.info("%s rows passed suite %s, %s set aside", f"{clean.rows:,}", suite.name, f"{clean.quarantined:,}")
         return clean.id
@@ -95,17 +111,21 @@ def _train(spec: ModelSpec) -> XComArg:
     def run_train() -> int:
         run = TaskRun.of(spec)
         with run_step(run, "train"):
-            candidate = train(
-                spec,
-                run.ledger,
-                wiring.snapshots(run.settings),
-                wiring.trainer(),
-                wiring.registry(run.settings),
-                wiring.store(run.settings),
-                request_id=run.handed_on("admit"),
-                snapshot_id=run.handed_on("validate"),
-                provenance=provenance(run.settings.root, spec.name),
-                now=run.now,
+            request_id, snapshot_id = run.handed_on("admit"), run.handed_on("validate")
+            candidate = run.in_child(
+                "train",
+                lambda own: train(
+                    spec,
+                    own.ledger,
+                    wiring.snapshots(own.settings),
+                    wiring.trainer(),
+                    wiring.registry(own.settings),
+                    wiring.store(own.settings),
+                    request_id=request_id,
+                    snapshot_id=snapshot_id,
+                    provenance=provenance(own.settings.root, spec.name),
+                    now=own.now,
+                ),
             )
             log.info("Version %s: %s", candidate.version, candidate.metrics)
         return candidate.version

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
+from urllib.parse import urlsplit
 
-from evergreen.core.errors import EvergreenError
+from evergreen.core.errors import EvergreenError, ServiceFailed
 from evergreen.core.records import Release
 from evergreen.serving.fixed import FORM, parse_only
-from evergreen.serving.supervisor import serve
+from evergreen.serving.supervisor import Options, serve
+
+AUTH = "EVERGREEN_SERVING_AUTH"
 
 
 def main() -> int:
     """Parse the options, serve, and tell an expected failure in one line."""
-    options = _parser().parse_args()
+    given = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s serving %(levelname)s %(message)s")
     for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        serve(
-            options.pool,
-            options.host,
-            options.port,
-            options.workers,
-            options.max_body,
-            only=options.only,
-            end_with_stdin=options.end_with_stdin,
-        )
+        serve(Options(**vars(given), tokens=_asks_for_tokens()))
     except EvergreenError as error:
         print(error, file=sys.stderr)
         return 1
@@ -39,17 +35,34 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evergreen.serving",
         description=__doc__,
-        epilog="@FILE reads arguments from a file, one a line.",
+        epilog=f"@FILE reads arguments from a file, one a line. {AUTH}=tokens answers only callers with a token "
+        "(`evergreen token`); none, the default, answers everyone. With --only there are no tokens.",
         fromfile_prefix_chars="@",  # a container's command is fixed when it is made, a file is not
     )
     parser.add_argument("--pool", default="default", type=_pool, help="name of the serving pool")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on; 0 for any free one")
+    parser.add_argument("--advertise", type=_url, metavar="URL", help="where others reach it; default: host and port")
     parser.add_argument("--workers", default=1, type=_positive, help="worker processes")
     parser.add_argument("--max-body", default=1_000_000, type=_positive, help="largest request body, in bytes")
     parser.add_argument("--only", type=_only, metavar=FORM, help="serve this from the store; open no ledger")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input is closed")
     return parser
+
+
+def _asks_for_tokens() -> bool:
+    """Raises ServiceFailed for a word that is neither: a slip must not open serving to everyone."""
+    found = os.environ.get(AUTH, "none")
+    if found not in ("tokens", "none"):
+        raise ServiceFailed(f"{AUTH}: found {found!r}; allowed: tokens, none. Correct it, or unset it (none).")
+    return found == "tokens"
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: http://host:port")
+    return text.rstrip("/")
 
 
 def _only(text: str) -> Release:

@@ -1,4 +1,8 @@
-"""The HTTP endpoints of one worker. None of them changes anything."""
+"""The HTTP endpoints of one worker. None of them changes anything.
+
+Where tokens are asked for, all but health and /metrics want one (serving.callers); /metrics is for the internal
+network, and the edge in front of a slot does not pass it on.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,6 +25,7 @@ from starlette.routing import Route
 from evergreen.serving import records_endpoint, tensors_endpoint
 from evergreen.serving.answer import Answer
 from evergreen.serving.body import read_body
+from evergreen.serving.callers import CALLER, CallersOnly
 from evergreen.serving.health import ready, reasons_for
 from evergreen.serving.loaded_model import LoadedModel
 from evergreen.serving.metrics import exposition, gauge
@@ -53,7 +59,10 @@ class ServingApp:
             Route("/models/{name}/predict", self.predict, methods=["POST"]),
             Route("/metrics", self.metrics),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _failed})
+        callers = self._table.callers
+        door = [Middleware(CallersOnly, callers=callers, metrics=self._metrics)] if callers else []
+        handlers = {HTTPException: _http_error, Exception: _failed}
+        return Starlette(routes=routes, middleware=door, exception_handlers=handlers)
 
     async def predict(self, request: Request) -> Response:
         """POST /models/{name}/predict."""
@@ -89,7 +98,10 @@ class ServingApp:
             return Response(status_code=400, headers=headers)
         finally:
             label = name if name in self._table.models else "(unknown)"
-            self._metrics.add("evergreen_requests_total", model=label, version=version, outcome=outcome)
+            labels = {"model": label, "version": version, "outcome": outcome}
+            if caller := request.scope.get(CALLER):
+                labels["caller"] = caller
+            self._metrics.add("evergreen_requests_total", **labels)
             self._metrics.observe(label, time.perf_counter() - begun)
 
     async def _checked_body(self, request: Request) -> bytes:
@@ -183,6 +195,7 @@ class ServingApp:
             gauge("evergreen_reasons", len(reasons)),
             gauge("evergreen_ledger_up", time.time() - status.heard_at < 15),
             gauge("evergreen_worker_restarts_total", status.restarts),
+            gauge("evergreen_worker_hangs_total", status.hangs),
         )
         return Response(page, media_type="text/plain; version=0.0.4")
 

@@ -25,8 +25,11 @@ def all_reasons(table: ModelTable) -> list[Reason]:
     """The worker's own reasons, then the supervisor's."""
     status = table.status()
     reasons = [*table.own_reasons(), *status.reasons]
-    silent = time.time() - status.heard_at
-    if silent > SILENT_SECONDS and not any(reason.model is None for reason in status.reasons):
+    silent, unwritten = time.time() - status.heard_at, time.time() - status.written_at
+    if status.written_at and unwritten > SILENT_SECONDS:
+        text = f"The serving supervisor has not written how it fares for {unwritten:.0f} s; its log says why."
+        reasons.append(Reason(text))
+    elif silent > SILENT_SECONDS and not any(reason.model is None for reason in status.reasons):
         since = f"for {silent:.0f} s" if status.heard_at else "since the start"
         reasons.append(Reason(f"The control ledger has not answered {since}."))
     return reasons

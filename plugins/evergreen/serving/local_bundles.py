@@ -4,31 +4,55 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from evergreen.core import bundle as bundles
-from evergreen.core.errors import BundleRefused
+from evergreen.core.errors import BundleRefused, EvergreenError
 from evergreen.core.ports import Store
 from evergreen.serving.state import replace, sync_folder
 
+_STAGING = ".fetching"
 _log = logging.getLogger(__name__)
 
 
+class DiskRefused(EvergreenError):
+    """Raised when this replica's own disk does not take a file; the message says where, why and what to do."""
+
+    def __init__(self, folder: Path, error: OSError, size: int = 0) -> None:
+        room = f" ({size / 1e6:.1f} MB are needed, {_free(folder) / 1e6:.1f} MB are free)" if size else ""
+        super().__init__(f"{folder} cannot be written: {error.strerror or error}{room}. It is tried again by itself.")
+
+
 class LocalBundles:
-    """The folder `bundles/`: one folder a bundle, written whole or not used."""
+    """The folder `bundles/`: one folder a bundle, which appears whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def fetch(self, bundle: str, store: Store) -> None:
-        """Have the bundle here, verified. Raises BundleRefused, or KeyError for a file the store has not."""
+        """Have the bundle here, verified.
+
+        Raises BundleRefused, KeyError for a file the store has not, DiskRefused where it cannot be written here; no
+        part of it is left then.
+        """
         if self.is_intact(bundle):
             return
         files = bundles.gather(bundle, lambda name: store.get(bundles.key(bundle, name)))
-        folder = self._folder / bundle
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._write(bundle, files)
+        except OSError as error:
+            shutil.rmtree(self._folder / _STAGING, ignore_errors=True)
+            raise DiskRefused(self._folder, error, sum(map(len, files.values()))) from error
+
+    def _write(self, bundle: str, files: Mapping[str, bytes]) -> None:
+        folder, staging = self._folder / bundle, self._folder / _STAGING
+        for useless in (folder, staging):  # a damaged copy, and what a killed fetch has left
+            shutil.rmtree(useless, ignore_errors=True)
+        staging.mkdir(parents=True)
         for name, data in files.items():
-            replace(folder / name, data, durable=True)
+            replace(staging / name, data, durable=True)
+        staging.rename(folder)
         sync_folder(self._folder)
 
     def is_intact(self, bundle: str) -> bool:
@@ -48,3 +72,10 @@ class LocalBundles:
             if folder.name not in needed:
                 _log.info("bundle %s is no longer needed here: removed", folder.name[:12])
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free(folder: Path) -> int:
+    """Bytes."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

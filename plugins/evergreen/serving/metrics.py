@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
 _FAMILIES = {
-    "evergreen_requests_total": ("counter", "Requests by model, version and outcome (ok, refused, failed)"),
+    "evergreen_requests_total": ("counter", "Requests by model, version, outcome (ok, refused, failed) and caller"),
+    "evergreen_unauthorised_total": ("counter", "Requests refused for want of a valid token"),
     "evergreen_request_seconds": ("histogram", "Time from a request's headers to its answer, in seconds"),
     "evergreen_rows_total": ("counter", "Rows answered"),
     "evergreen_unseen_categories_total": ("counter", "Values that training did not see, answered as missing"),
@@ -19,7 +21,9 @@ _FAMILIES = {
     "evergreen_ready": ("gauge", "1 if every released bundle is loaded"),
     "evergreen_ledger_up": ("gauge", "1 if the control ledger answered within the last 15 s"),
     "evergreen_reasons": ("gauge", "Reasons that /v2/health/ready tells"),
-    "evergreen_worker_restarts_total": ("counter", "Workers that died and were started again"),
+    "evergreen_worker_restarts_total": ("counter", "Workers that died or hung and were started again"),
+    "evergreen_worker_hangs_total": ("counter", "Workers that were killed because they hung"),
+    "evergreen_memory_peak_bytes": ("gauge", "The most that a worker has held since its start (VmHWM)"),
 }
 
 
@@ -46,6 +50,7 @@ class Metrics:
             family: [_line(family, dict(labels), value, worker) for labels, value in values.items()]
             for family, values in self._values.items()
         }
+        lines["evergreen_memory_peak_bytes"] = [_line("evergreen_memory_peak_bytes", {}, memory_peak(), worker)]
         for model in self._times:
             lines.setdefault("evergreen_request_seconds", []).extend(self._histogram(model, worker))
         return lines
@@ -58,6 +63,12 @@ class Metrics:
         lines.append(_line(f"{name}_sum", {"model": model}, self._seconds[model], worker))
         lines.append(_line(f"{name}_count", {"model": model}, total, worker))
         return lines
+
+
+def memory_peak() -> int:
+    """VmHWM of this process, in bytes. Not ru_maxrss, which counts what the process was before its exec too."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
 
 
 def gauge(family: str, value: float, **labels: str) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ import msgspec
 
 from evergreen.core.errors import BundleRefused
 from evergreen.serving import state as files
+from evergreen.serving.callers import KnownCallers
 from evergreen.serving.loaded_model import LoadedModel, load
 from evergreen.serving.metrics import Metrics
 from evergreen.serving.state import PoolState, Reason, Released, Status, WorkerReport
@@ -21,31 +22,51 @@ _log = logging.getLogger(__name__)
 
 
 class ModelTable:
-    """What this worker answers with. `models` is read by requests and changed by `apply` alone."""
+    """What this worker answers with, and whom (`callers`; none: everyone).
 
-    def __init__(self, folder: Path, slot: str, metrics: Metrics) -> None:
+    `models` is read by requests and changed by `apply` alone.
+    """
+
+    def __init__(self, folder: Path, slot: str, metrics: Metrics, callers: KnownCallers | None = None) -> None:
         self.models: dict[str, LoadedModel] = {}
-        self.metrics, self.slot = metrics, slot
+        self.metrics, self.slot, self.callers = metrics, slot, callers
         self.state: PoolState | None = None
         self._folder, self._refused = folder, dict[str, str]()
         self._awaited: frozenset[str] = frozenset()  # named by the state file, and not loaded yet
         self._seen: tuple[int, int] | None = None
         self._reported: tuple[float, object] | None = None
+        self._unreported = ""  # why the report cannot be written
+        self._told: dict[str, str] = {}
 
     async def follow(self, share_metrics: bool) -> None:
-        """Apply every change of the state file, for ever. Nothing that goes wrong here stops the answers."""
+        """Apply every change of the local files, for ever."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self.refresh()
-                self.report(share_metrics)
-            except Exception:
-                _log.exception("cannot follow %s; going on with the models that are loaded", files.STATE)
+            await self.follow_once(share_metrics)
+
+    async def follow_once(self, share_metrics: bool) -> None:
+        """Apply what has changed in the local files, and report. Nothing that goes wrong here stops the answers."""
+        try:
+            if self.callers:
+                self.callers.refresh()
+        except Exception as error:
+            self._tell_once(files.CALLERS, "going on with the callers that are known", error)
+        try:
+            await self.refresh()
+            self.report(share_metrics)
+        except Exception as error:
+            self._tell_once(files.STATE, "going on with the models that are loaded", error)
+
+    def _tell_once(self, name: str, then: str, error: Exception) -> None:
+        """In the log, once for each text: this comes round ten times a second."""
+        if self._told.get(name) != repr(error):
+            self._told[name] = repr(error)
+            _log.error("cannot follow %s; %s", name, then, exc_info=error)
 
     async def refresh(self) -> None:
         """Apply the state file if it has changed."""
         path = self._folder / files.STATE
-        stamp = _stamp(path)
+        stamp = files.stamp(path)
         if stamp == self._seen:
             return
         state = await asyncio.to_thread(files.read, path, PoolState)
@@ -98,8 +119,15 @@ class ModelTable:
             refused=self._refused,
             metrics=self.metrics.families(self.slot) if share_metrics else {},
         )
-        files.write(self._folder / files.WORKERS / f"{self.slot}.json", report)
         self._reported = (now, current)
+        try:
+            files.write(self._folder / files.WORKERS / f"{self.slot}.json", report)
+        except OSError as error:
+            if not self._unreported:
+                _log.error("the report in %s cannot be written: %s", self._folder, error.strerror)
+            self._unreported = str(error.strerror)
+        else:
+            self._unreported = ""
 
     def status(self) -> Status:
         """The supervisor's view, as far as it can be read."""
@@ -110,10 +138,13 @@ class ModelTable:
 
     def own_reasons(self) -> list[Reason]:
         """Why this worker does not answer as released."""
+        told = self.callers.reasons() if self.callers else []
+        if self._unreported:
+            told.append(Reason(f"A worker cannot write its report to {self._folder}: {self._unreported}."))
         if self.state is None and not self._awaited:
             text = "No list of releases yet: the control ledger has not answered since the first start."
-            return [Reason(text, blocks=True)]
-        reasons = [Reason(text, model=name, blocks=True, refused=True) for name, text in self._refused.items()]
+            return [Reason(text, blocks=True), *told]
+        reasons = told + [Reason(text, model=name, blocks=True, refused=True) for name, text in self._refused.items()]
         awaited = sorted(self._awaited - self.models.keys() - self._refused.keys())
         return reasons + [Reason(f"{name} is being loaded.", model=name) for name in awaited]
 
@@ -130,11 +161,3 @@ class ModelTable:
                 if report:
                     found.append(report.metrics)
         return found
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_ino

@@ -1,16 +1,19 @@
 """The files by which the serving supervisor and its workers talk, in `<home>/serving/<pool>/`.
 
     state.json           what to serve: written by the supervisor only, the last good state after any crash
-    status.json          how the supervisor fares with ledger and store
+    callers.json         who may ask, by the digest of a token; only where tokens are asked for
+    status.json          how the supervisor fares with ledger, store and disk
     workers/<slot>.json  what each worker has loaded or refused
     bundles/<id>/        verified bundles
     url                  where this replica listens, for who started it with port 0
 
-Each is replaced in one step: a reader sees the old or the new file, never a mix.
+Each is replaced in one step: a reader sees the old or the new file, never a mix. On a full disk nothing can be
+replaced; there a file of JSON is written over in its own place, if it has the room. All are the owner's alone (0600).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +21,8 @@ from typing import TypeVar
 import msgspec
 
 STATE, STATUS, WORKERS, BUNDLES, URL = "state.json", "status.json", "workers", "bundles", "url"
+CALLERS = "callers.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -37,6 +42,12 @@ class PoolState(msgspec.Struct, frozen=True):
     models: dict[str, Released] = {}
 
 
+class Callers(msgspec.Struct, frozen=True):
+    """The name of each caller by the sha256 of a token that is valid now."""
+
+    names: dict[str, str] = {}
+
+
 class Reason(msgspec.Struct, frozen=True):
     """Something that ops should know. `blocks` readiness, or is only told; `refused`: no waiting will change it."""
 
@@ -47,11 +58,17 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The supervisor's own view. `heard_at` is when the ledger last answered (Unix seconds, 0 for never)."""
+    """The supervisor's own view. `heard_at` is when the ledger last answered (Unix seconds, 0 for never).
+
+    `restarts` counts workers that were started again, `hangs` those of them that were killed because they hung.
+    `written_at` is when this was written (Unix seconds).
+    """
 
     reasons: list[Reason] = []
     heard_at: float = 0
     restarts: int = 0
+    hangs: int = 0
+    written_at: float = 0
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -64,7 +81,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     metrics: dict[str, list[str]] = {}
 
 
-_T = TypeVar("_T", PoolState, Status, WorkerReport)
+_T = TypeVar("_T", PoolState, Callers, Status, WorkerReport)
 
 
 def read(path: Path, kind: type[_T]) -> _T | None:
@@ -77,22 +94,68 @@ def read(path: Path, kind: type[_T]) -> _T | None:
         raise ValueError(f"{path.name}: found {error}; allowed: what this version of Evergreen writes") from error
 
 
-def write(path: Path, value: PoolState | Status | WorkerReport, *, durable: bool = False) -> None:
-    """Replace the file in one step; `durable` also over a power cut."""
-    replace(path, msgspec.json.encode(value), durable=durable)
+def write(path: Path, value: PoolState | Callers | Status | WorkerReport, *, durable: bool = False) -> None:
+    """Replace the file in one step; `durable` also over a power cut.
+
+    Where the disk is full, the file is written over in its place: a release that is here already can still be rolled
+    back to, a token revoked, a reason told. Raises OSError where that is not possible either.
+    """
+    data = msgspec.json.encode(value)
+    try:
+        replace(path, data, durable=durable)
+    except OSError as error:
+        if error.errno not in _FULL or not _write_over(path, data):
+            raise
 
 
 def replace(path: Path, data: bytes, *, durable: bool) -> None:
-    """Write bytes in one step: temporary file, rename."""
+    """Write bytes in one step: temporary file, rename. Raises OSError, and leaves nothing behind then."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     if durable:
         sync_folder(path.parent)
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file is written; none if there is no such file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _write_over(path: Path, data: bytes) -> bool:
+    """Into the blocks that the file has, so that it needs no new one; whether it fitted.
+
+    One write of mostly one page: a process that is killed does it whole or not at all. Spaces fill up what was longer.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        found = os.fstat(descriptor)
+        if len(data) > found.st_blocks * 512:
+            return False
+        os.pwrite(descriptor, data.ljust(found.st_size), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def sync_folder(folder: Path) -> None:

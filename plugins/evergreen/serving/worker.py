@@ -22,9 +22,12 @@ for _name in ("pandas", "sklearn"):
 
 import uvicorn  # noqa: E402
 
+from evergreen.serving import state as files  # noqa: E402
 from evergreen.serving.app import ServingApp  # noqa: E402
+from evergreen.serving.callers import KnownCallers  # noqa: E402
 from evergreen.serving.metrics import Metrics  # noqa: E402
 from evergreen.serving.model_table import ModelTable  # noqa: E402
+from evergreen.serving.pulse import beat  # noqa: E402
 
 _GRACE = 3  # seconds for requests under way once the supervisor is gone
 _log = logging.getLogger(__name__)
@@ -34,9 +37,10 @@ def main() -> None:
     """Load what the state file names, then answer on the inherited socket until told to stop."""
     options = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s worker {options.slot} %(levelname)s %(message)s")
-    os.set_inheritable(options.socket, False)
-    os.set_inheritable(options.alive, False)
-    table = ModelTable(options.folder, options.slot, Metrics())
+    for descriptor in (options.socket, options.alive, options.pulse):
+        os.set_inheritable(descriptor, False)
+    callers = KnownCallers(options.folder / files.CALLERS) if options.tokens else None
+    table = ModelTable(options.folder, options.slot, Metrics(), callers)
     config = uvicorn.Config(
         ServingApp(table, options.max_body).starlette(),
         lifespan="off",
@@ -48,19 +52,19 @@ def main() -> None:
     server = uvicorn.Server(config)
     threading.Thread(target=_end_with_supervisor, args=(options.alive, server), daemon=True).start()
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(server, table, socket.socket(fileno=options.socket), options.share_metrics))
+        runner.run(_serve(server, table, socket.socket(fileno=options.socket), options))
 
 
-async def _serve(server: uvicorn.Server, table: ModelTable, listening: socket.socket, share: bool) -> None:
+async def _serve(
+    server: uvicorn.Server, table: ModelTable, listening: socket.socket, options: argparse.Namespace
+) -> None:
     """Callers wait in the socket's queue until the models are loaded: none is refused at a restart."""
-    try:
-        await table.refresh()
-        table.report(share)
-    except ValueError as error:
-        _log.error("%s; waiting for the supervisor to write it anew", error)
-    following = asyncio.create_task(table.follow(share))
+    beating = asyncio.create_task(beat(options.pulse))
+    await table.follow_once(options.share_metrics)
+    following = asyncio.create_task(table.follow(options.share_metrics))
     await server.serve(sockets=[listening])
     following.cancel()
+    beating.cancel()
 
 
 def _end_with_supervisor(alive: int, server: uvicorn.Server) -> None:
@@ -78,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--socket", required=True, type=int)
     parser.add_argument("--alive", required=True, type=int)
+    parser.add_argument("--pulse", required=True, type=int)
+    parser.add_argument("--tokens", action="store_true", help="answer callers with a valid token only")
     parser.add_argument("--max-body", required=True, type=int)
     parser.add_argument("--share-metrics", action="store_true")
     return parser

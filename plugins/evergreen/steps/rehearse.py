@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 LATENCY, MEMORY = "latency_p99_ms", "memory_mb"
 WARM_UP, ROUND, BLOCK = 40, 200, 20  # requests: before the first round, in a round, in a block
 ROUNDS, MOST, PATIENCE = 3, 6, 8.0  # rounds; while a limit is missed; seconds after which no other one is begun
+TURNS, MOST_TURNS = 2, 4  # of each version, where one slot must do for both; while a relative limit is missed
 _REFUSALS = (BundleRefused, RehearsalFailed, ServingFailed)
+_Values: TypeAlias = "dict[str, float]"  # metric: of one version
 _Measured: TypeAlias = "dict[str, tuple[float | None, float | None]]"  # metric: of candidate and champion
 _log = logging.getLogger(__name__)
 
@@ -80,16 +82,15 @@ def rehearse(
 ) -> tuple[GateResult, ...]:
     """The gate `rehearsal`, then the spec's gates on latency and memory.
 
-    The champion is started beside the candidate where one of these gates compares with it. One that cannot be
-    started is no fault of the candidate: its values are missing, and a note says why. What the store or the
-    machine does not give raises what it raises, and the step is tried again.
+    The champion is started too where one of these gates compares with it. One that cannot be started is no fault of
+    the candidate: its values are missing, and a note says why. What the store or the machine does not give raises what
+    it raises, and the step is tried again.
     """
     gates = [gate for gate in spec.gates if gate.metric in (LATENCY, MEMORY)]
-    stage, rival = _Stage(slots, client, store), champion if any(gate.against for gate in gates) else None
+    rival = champion if any(gate.against for gate in gates) else None
+    trial = _Trial(spec, _Stage(slots, client, store), {gate.metric for gate in gates})
     try:
-        with stage.serve(candidate) as served:
-            passed = _passed(served)
-            measured, note = _measure_beside(spec, stage, served, rival)
+        passed, measured, note = trial.run(candidate, rival)
     except _REFUSALS as error:
         passed, note = _failed(candidate, error), "the candidate failed its rehearsal"
         measured = dict.fromkeys((gate.metric for gate in gates), (None, None))
@@ -122,69 +123,108 @@ def _ask_golden_rows(served: _Served) -> None:
                 raise ServingFailed(f"golden row {at} answered {found}; at training it was {wanted} (± {TOLERANCE:g})")
 
 
-def _measure_beside(
-    spec: ModelSpec, stage: _Stage, candidate: _Served, champion: Candidate | None
-) -> tuple[_Measured, str]:
-    """Both in one run; the candidate alone, and a note why, where the champion does not start or breaks off."""
-    note = ""
-    if champion is not None:
-        try:
-            with stage.serve(champion) as beside:
-                return _measure(spec, candidate, beside), note
-        except _REFUSALS as error:
-            note = f"champion version {champion.version} could not be measured beside it: {error}"
-            _log.warning("%s", note)
-    return _measure(spec, candidate, None), note
+@dataclass(frozen=True)
+class _Trial:
+    """Measures `metrics` of a candidate and its rival.
 
-
-def _measure(spec: ModelSpec, candidate: _Served, champion: _Served | None) -> _Measured:
-    """Candidate's and champion's value of each metric. Memory last: what the requests took is in it."""
-    both = [candidate, champion] if champion else [candidate]
-    metrics = {gate.metric for gate in spec.gates}
-    measured: _Measured = {}
-    if LATENCY in metrics:
-        measured[LATENCY] = _latency(spec, both)
-    if MEMORY in metrics:
-        measured[MEMORY] = _pair([served.slot.memory_mb() for served in both])
-    for metric, (of_candidate, of_champion) in measured.items():
-        beside = "" if of_champion is None else f", champion {of_champion:.3g}"
-        _log.info("%s: candidate %.3g%s", metric, of_candidate, beside)
-    return measured
-
-
-def _pair(values: Sequence[float]) -> tuple[float, float | None]:
-    return values[0], values[1] if len(values) > 1 else None
-
-
-def _latency(spec: ModelSpec, both: Sequence[_Served]) -> tuple[float, float | None]:
-    """The 99th percentile of each, in ms, of its quietest round.
-
-    The versions take turns in blocks, each on its own connection, so that noise of the machine hits them alike.
-    Noise only ever adds to a latency: the lowest of the rounds is the nearest to the version's own. For the same
-    reason a limit that is missed is given more rounds: noise goes away, a slow model stays slow.
+    Noise of the machine only ever adds to a latency: the lowest of all rounds is the nearest to the version's own. For
+    the same reason a limit that is missed is given more rounds: noise goes away, a slow model stays slow. Two that are
+    up beside each other take turns in blocks, so that noise hits them alike. Where one slot must do for both, they
+    take turns in it, each at least twice, and always as often as the other.
     """
-    for served in both:
-        for number in range(WARM_UP):
-            served.request(number)
-    begun, lowest, rounds = time.monotonic(), [math.inf for _ in both], 0
-    while rounds < MOST and (not rounds or time.monotonic() - begun < PATIENCE):
-        lowest, rounds = [min(pair) for pair in zip(lowest, _round(both), strict=True)], rounds + 1
-        if rounds >= ROUNDS and _keeps(spec, _pair(lowest)):
-            break
-    return _pair(lowest)
+
+    spec: ModelSpec
+    stage: _Stage
+    metrics: set[str]
+
+    def run(self, candidate: Candidate, rival: Candidate | None) -> tuple[GateResult, _Measured, str]:
+        """The gate `rehearsal`, the values, and a note where the rival could not be measured."""
+        if rival is not None and not self.stage.slots.beside:
+            return self._in_turns(candidate, rival)
+        with self.stage.serve(candidate) as served:
+            return (_passed(served), *self._beside(served, rival))
+
+    def _beside(self, candidate: _Served, rival: Candidate | None) -> tuple[_Measured, str]:
+        """Both in one run; the candidate alone, and a note why, where the rival does not start or breaks off."""
+        note = ""
+        if rival is not None:
+            try:
+                with self.stage.serve(rival) as beside:
+                    own, theirs = self._measure([candidate, beside], [{}, {}])
+                    return _pairs(own, theirs), note
+            except _REFUSALS as error:
+                note = _missing(rival, error)
+        return _pairs(self._measure([candidate], [{}])[0], {}), note
+
+    def _in_turns(self, candidate: Candidate, rival: Candidate) -> tuple[GateResult, _Measured, str]:
+        own: _Values = {}
+        theirs: _Values = {}
+        for turn in range(1, MOST_TURNS + 1):
+            passed, own = self._turn(candidate, own)
+            try:
+                theirs = self._turn(rival, theirs)[1]
+            except _REFUSALS as error:
+                return passed, _pairs(own, {}), _missing(rival, error)
+            own_missed = not self._keeps(own, {})  # it has had its rounds
+            if LATENCY not in self.metrics or own_missed or (turn >= TURNS and self._keeps(own, theirs)):
+                break
+        return passed, _pairs(own, theirs), ""
+
+    def _turn(self, version: Candidate, before: _Values) -> tuple[GateResult, _Values]:
+        with self.stage.serve(version) as served:
+            return _passed(served), self._measure([served], [before])[0]
+
+    def _measure(self, up: Sequence[_Served], before: Sequence[_Values]) -> list[_Values]:
+        """Each metric of each version that is up. Memory last: what the requests took is in it."""
+        found = [dict(values) for values in before]
+        if LATENCY in self.metrics:
+            for values, latency in zip(found, self._latency(up, before), strict=True):
+                values[LATENCY] = latency
+        if MEMORY in self.metrics:
+            for values, served in zip(found, up, strict=True):
+                values[MEMORY] = max(values.get(MEMORY, 0.0), served.slot.memory_mb())
+        for values, served in zip(found, up, strict=True):
+            told = ", ".join(f"{metric} {value:.3g}" for metric, value in values.items())
+            _log.info("version %d: %s", served.of.version, told or "nothing is measured")
+        return found
+
+    def _latency(self, up: Sequence[_Served], before: Sequence[_Values]) -> list[float]:
+        """The 99th percentile of each, in ms, of its quietest round so far."""
+        for served in up:
+            for number in range(WARM_UP):
+                served.request(number)
+        begun, lowest = time.monotonic(), [values.get(LATENCY, math.inf) for values in before]
+        for rounds in range(1, MOST + 1):
+            lowest = [min(pair) for pair in zip(lowest, _round(up), strict=True)]
+            own, *theirs = ({LATENCY: latency} for latency in lowest)
+            over = time.monotonic() - begun >= PATIENCE
+            if over or (rounds >= ROUNDS and self._keeps(own, theirs[0] if theirs else {})):
+                break
+        return lowest
+
+    def _keeps(self, own: _Values, theirs: _Values) -> bool:
+        """Whether no limit on latency is missed; without their value, none of its own."""
+        latency = {metric: pair for metric, pair in _pairs(own, theirs).items() if metric == LATENCY}
+        results = judge_measured(self.spec, latency, has_champion=bool(theirs))
+        return not any(result.state is GateState.FAILED for result in results)
 
 
-def _keeps(spec: ModelSpec, latency: tuple[float, float | None]) -> bool:
-    results = judge_measured(spec, {LATENCY: latency}, has_champion=latency[1] is not None)
-    return not any(result.state is GateState.FAILED for result in results)
-
-
-def _round(both: Sequence[_Served]) -> list[float]:
-    taken: list[list[float]] = [[] for _ in both]
+def _round(up: Sequence[_Served]) -> list[float]:
+    taken: list[list[float]] = [[] for _ in up]
     for start in range(0, ROUND, BLOCK):
-        for times, served in zip(taken, both, strict=True):
+        for times, served in zip(taken, up, strict=True):
             times += [served.request(number) for number in range(start, start + BLOCK)]
     return [_p99(times) for times in taken]
+
+
+def _pairs(own: _Values, theirs: _Values) -> _Measured:
+    return {metric: (value, theirs.get(metric)) for metric, value in own.items()}
+
+
+def _missing(rival: Candidate, error: Exception) -> str:
+    note = f"champion version {rival.version} could not be measured beside it: {error}"
+    _log.warning("%s", note)
+    return note
 
 
 def _p99(times: Sequence[float]) -> float:

@@ -88,6 +88,7 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
         "EVERGREEN_AIRFLOW_URL": stack.airflow_url,
         "EVERGREEN_AIRFLOW_USER": stack.user,
         "EVERGREEN_AIRFLOW_PASSWORD": stack.password,
+        "EVERGREEN_AIRFLOW_DB_URL": _database(settings),  # for housekeeping: Airflow hides its own from tasks
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -116,7 +117,7 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
         "api.base_url": stack.airflow_url,
         "api.secret_key": secret["session"],
         "api_auth.jwt_secret": secret["token"],
-        "database.sql_alchemy_conn": f"sqlite:///{settings.home / 'airflow' / 'airflow.db'}",
+        "database.sql_alchemy_conn": _database(settings),
         "logging.base_log_folder": settings.home / "airflow" / "logs",
         "scheduler.trigger_timeout_check_interval": 5,  # approvals that nobody gives end soon after their time
         "scheduler.scheduler_idle_sleep_time": 0.2,  # seconds; the default of 1 is most of a hop between two tasks
@@ -124,6 +125,10 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
         "usage_data_collection.enabled": False,
     }
     return {f"AIRFLOW__{name.upper().replace('.', '__')}": str(value) for name, value in options.items()}
+
+
+def _database(settings: Settings) -> str:
+    return f"sqlite:///{settings.home / 'airflow' / 'airflow.db'}"
 
 
 def _password_file(home: Path) -> Path:

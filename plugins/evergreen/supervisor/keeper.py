@@ -13,9 +13,11 @@ from pathlib import Path
 
 from evergreen.supervisor import stack as stacks
 from evergreen.supervisor.components import Component, components
+from evergreen.supervisor.rotation import rotate
 from evergreen.supervisor.sessions import Session, end
 
 POLL = 0.25  # seconds
+ROTATE = 60.0  # seconds between two looks at the sizes of the logs
 STEADY = 30.0  # seconds after which a component counts as up, and its next death as the first
 MAX_DELAY = 30.0  # seconds between two starts of a component that keeps dying
 
@@ -52,6 +54,7 @@ class Keeper:
         stacks.write(home, self._record)
         self._children: list[_Child] = []
         self._stop = threading.Event()
+        self._rotate_at = 0.0  # monotonic
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -62,6 +65,7 @@ class Keeper:
             while not self._stop.wait(POLL):
                 for child in self._children:
                     self._watch(child)
+                self._keep_logs_small()
         finally:
             end(child.session for child in self._children)
 
@@ -93,6 +97,16 @@ class Keeper:
         if child.due is not None and time.monotonic() >= child.due:
             again = self._start(child.component)
             child.process, child.session, child.started, child.due = again.process, again.session, again.started, None
+
+    def _keep_logs_small(self) -> None:
+        if time.monotonic() < self._rotate_at:
+            return
+        self._rotate_at = time.monotonic() + ROTATE
+        try:
+            for name in rotate(self._home / "logs"):
+                log.info("%s was large: rotated", name)
+        except OSError:  # a full disk must not stop what keeps the components running
+            log.exception("The logs could not be rotated")
 
     def _died(self, child: _Child) -> None:
         code = child.process.returncode

@@ -1,7 +1,7 @@
 """The pages as a FastAPI app, for Airflow's API server to mount at /evergreen.
 
-Every route asks for Airflow's signed-in user, and none changes anything. The HTML is whole without a script: the one
-there is opens links that lead out of Airflow's frame in the whole window.
+Every route asks for Airflow's signed-in user and for the right to read these pages, and none changes anything. The HTML
+is whole without a script: the one there is opens links that lead out of Airflow's frame in the whole window.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from airflow.api_fastapi.core_api.security import get_user
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evergreen.core.roles import PAGES
+from evergreen.core.slot_health import told
 from evergreen.ui import reading, tables, words
 from evergreen.ui.links import Links
 from evergreen.ui.platform import Platform
@@ -31,13 +34,20 @@ PAGE_POLICY = (
 )
 CHART_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # matplotlib styles its SVG inline; no script either way
 FILES = {"pages.css": "text/css", "framed.js": "text/javascript", "icon.svg": "image/svg+xml"}
+REFUSALS = {401: "sign_in.html", 403: "no_role.html"}
 log = logging.getLogger(__name__)
+
+
+def may_read(user: GetUserDep) -> None:
+    """Refuse whom the auth manager does not let read the Models pages: 401 nobody, 403 somebody without a role."""
+    if not get_auth_manager().is_authorized_custom_view(method="GET", resource_name=PAGES, user=user):
+        raise HTTPException(403, "No role of yours may read the Models pages")
 
 
 def build_app(platform: Platform) -> FastAPI:
     """All routes. FastAPI's own pages are left out: they would be open to anyone."""
-    signed_in = Depends(get_user)
-    app = FastAPI(title="Evergreen", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[signed_in])
+    reader = Depends(may_read)
+    app = FastAPI(title="Evergreen", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[reader])
     pages = Pages(platform)
     for path, handler in (
         ("/", pages.models),
@@ -90,7 +100,8 @@ class Pages:
         """All models."""
         now = datetime.now(UTC)
         rows, catalog = reading.models_page(self._platform, now)
-        return self._page(request, "models.html", rows=rows, problems=len(catalog.problems), now=now)
+        slots = told(self._platform.ledger().slot_events.latest(50), since=now - timedelta(days=1))
+        return self._page(request, "models.html", rows=rows, problems=len(catalog.problems), slots=slots, now=now)
 
     def model(self, request: Request, model: str) -> Response:
         """One model: who was champion when and why, its candidates, its history."""
@@ -125,11 +136,12 @@ class Pages:
         raise NotThere(f"There is no page '/{path[:80]}'")
 
     def refused(self, request: Request, error: Exception) -> Response:
-        """JSON, as Airflow's API gives it; for a browser that is not signed in a page, which may fetch no file here."""
+        """JSON, as Airflow's API gives it; for a browser that may not read a page, which may fetch no file here."""
         assert isinstance(error, HTTPException)
-        if error.status_code == 401 and "text/html" in request.headers.get("accept", ""):
+        page = REFUSALS.get(error.status_code)
+        if page and "text/html" in request.headers.get("accept", ""):
             policy = f"default-src 'none'; style-src '{self._style_hash}'; base-uri 'none'; form-action 'none'"
-            return self._page(request, "sign_in.html", 401, policy, style=self._style)
+            return self._page(request, page, error.status_code, policy, style=self._style)
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
     def _page(

@@ -33,7 +33,7 @@ class Platform:
             catalog=lambda only: load_catalog(settings.root, only),
             ledger=_once(lambda: wiring.ledger(settings)),
             store=_once(lambda: wiring.store(settings)),
-            mlflow_url=settings.mlflow_url,
+            mlflow_url=settings.mlflow_pages,
         )
 
 

@@ -37,6 +37,8 @@ class ChildSlots:
     candidate cannot take the host with it. A slot ends with its context, and with this process, however that ends.
     """
 
+    beside = True
+
     def __init__(
         self,
         root: Path,

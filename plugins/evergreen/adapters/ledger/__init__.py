@@ -10,6 +10,8 @@ from evergreen.adapters.ledger.models import SqlModels
 from evergreen.adapters.ledger.releases import SqlReleases
 from evergreen.adapters.ledger.replicas import SqlReplicas
 from evergreen.adapters.ledger.requests import SqlTriggerRequests
+from evergreen.adapters.ledger.slot_events import SqlSlotEvents
+from evergreen.adapters.ledger.tokens import SqlTokens
 from evergreen.adapters.ledger.upgrade import upgrade
 from evergreen.core.ports import Ledger
 
@@ -18,7 +20,7 @@ def open_ledger(url: str) -> Ledger:
     """The ledger behind this SQLAlchemy URL, made or upgraded first where needed.
 
     Safe from several processes at once. Open it anew after a fork. Raises LedgerRefused for a URL or a
-    database that cannot be a ledger.
+    database that cannot be a ledger, and where the tables are not this program's and may not be upgraded by it.
     """
     database = Database(url)
     upgrade(database)
@@ -30,4 +32,6 @@ def open_ledger(url: str) -> Ledger:
         replicas=SqlReplicas(database),
         holds=SqlHolds(database),
         approvals=SqlApprovals(database),
+        tokens=SqlTokens(database),
+        slot_events=SqlSlotEvents(database),
     )

@@ -23,6 +23,9 @@ from evergreen.core.errors import FoundProblem
 _BUSY_SECONDS = 10  # how long SQLite itself waits for a lock
 _TRIES = 4  # how often a lock is asked for where SQLite gives up without waiting
 _PAUSE_SECONDS = 0.05
+# Seconds to connect, and milliseconds until data that nobody acknowledges counts as lost: a host that has gone
+# without a word must not hold a caller for the quarter of an hour that the kernel would wait.
+_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 20_000}
 _Result = TypeVar("_Result")
 
 
@@ -102,7 +105,7 @@ def _refused(found: str) -> LedgerRefused:
 
 
 def _postgres(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True, json_serializer=_to_json)
+    return create_engine(url, pool_pre_ping=True, json_serializer=_to_json, connect_args=_PATIENCE)
 
 
 def _sqlite(url: URL) -> Engine:

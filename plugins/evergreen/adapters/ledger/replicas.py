@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.tables import replica as t
@@ -20,7 +21,7 @@ class SqlReplicas:
     def beat(self, replica: Replica, now: datetime) -> None:
         """Record that the replica lives and which versions it answers with."""
         key = {"pool": replica.pool, "replica": replica.replica}
-        values = {"url": replica.url, "versions": replica.versions, "heartbeat": now}
+        values = {"url": replica.url, "versions": replica.versions, "reasons": list(replica.reasons), "heartbeat": now}
         with self._database.write() as connection:
             if not insert_if_absent(connection, t, {**key, **values}):
                 this = (t.c.pool == replica.pool, t.c.replica == replica.replica)
@@ -30,4 +31,8 @@ class SqlReplicas:
         """Replicas that were heard of since then, by name."""
         query = select(t).where(t.c.pool == pool, t.c.heartbeat >= since).order_by(t.c.replica)
         with self._database.read() as connection:
-            return [Replica(**row._mapping) for row in connection.execute(query)]
+            return [_record(row) for row in connection.execute(query)]
+
+
+def _record(row: Row[Any]) -> Replica:
+    return Replica(**{**row._mapping, "reasons": tuple(row.reasons)})

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"  # the newest revision
+HEAD = "0003"  # the newest revision
 VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
 
 metadata = MetaData(
@@ -214,6 +214,36 @@ approval = Table(
     Index(None, "model", "version", "request_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
+caller_token = Table(
+    "caller_token",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("id", String(36), nullable=False),
+    Column("caller", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", String(250), nullable=False),
+    Column("revoked_at", UtcTime),
+    Column("revoked_by", String(250)),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    UniqueConstraint("sha256"),
+)
+
+slot_event = Table(
+    "slot_event",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("slot", String(200), nullable=False),
+    Column("key", String(250), nullable=False),
+    Column("what", String(50), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("slot", "key"),
+)
+
 replica = Table(
     "replica",
     metadata,
@@ -222,5 +252,6 @@ replica = Table(
     Column("url", Text, nullable=False),
     Column("versions", JSON, nullable=False),
     Column("heartbeat", UtcTime, nullable=False),
+    Column("reasons", JSON, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("pool", "replica"),
 )

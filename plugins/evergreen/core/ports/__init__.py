@@ -6,9 +6,27 @@ tests in `tests/contract/`. Frames that cross a port are Polars frames. Errors a
 
 from __future__ import annotations
 
-from evergreen.core.ports.answering import Answer, RehearsalSlots, ServingClient, ServingConnection, Slot
-from evergreen.core.ports.data import Snapshots, Source, Store
-from evergreen.core.ports.ledger import Approvals, Holds, Leases, Ledger, Models, Releases, Replicas, TriggerRequests
+from evergreen.core.ports.answering import (
+    Answer,
+    RehearsalSlots,
+    ServingClient,
+    ServingConnection,
+    Slot,
+    SlotContainers,
+)
+from evergreen.core.ports.data import Snapshots, Source, Store, StoredFile
+from evergreen.core.ports.ledger import (
+    Approvals,
+    Holds,
+    Leases,
+    Ledger,
+    Models,
+    Releases,
+    Replicas,
+    SlotEvents,
+    Tokens,
+    TriggerRequests,
+)
 from evergreen.core.ports.registry import Registry
 from evergreen.core.ports.training import TrainedModel, Trainer
 from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
@@ -28,9 +46,13 @@ __all__ = [
     "ServingClient",
     "ServingConnection",
     "Slot",
+    "SlotContainers",
+    "SlotEvents",
     "Snapshots",
     "Source",
     "Store",
+    "StoredFile",
+    "Tokens",
     "TrainedModel",
     "Trainer",
     "TriggerRequests",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from evergreen.core.slot_health import SlotFacts
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,27 @@ class Slot(Protocol):
 class RehearsalSlots(Protocol):
     """Throwaway copies of the serving program."""
 
+    @property
+    def beside(self) -> bool:
+        """Whether two can be up at once. Where not, another start waits until the slot is free."""
+
     def start(self, model: str, version: int, bundle: str) -> AbstractContextManager[Slot]:
         """Serve this version of this model, and nothing else; stopped with the context.
 
         Returns once it answers for the model. Raises RehearsalFailed, with what it said, where it does not get
-        ready in time, refuses the bundle or dies.
+        ready in time, refuses the bundle or dies, also at the end of the context where it ran out of memory
+        meanwhile. Raises LeaseBusy where others have the slot for long, SlotUnavailable where there is none.
         """
+
+
+class SlotContainers(Protocol):
+    """The container slots, by name: looked at, restarted, stopped, and nothing else."""
+
+    def look(self, slot: str) -> SlotFacts:
+        """What Docker says of it now; state `absent` where there is no such container. Raises SlotUnavailable."""
+
+    def restart(self, slot: str) -> None:
+        """Stop it, if it runs, and start it. Raises SlotUnavailable."""
+
+    def stop(self, slot: str) -> None:
+        """Stop it; one that does not run stays as it is. Raises SlotUnavailable."""

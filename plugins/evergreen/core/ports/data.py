@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,15 @@ class Source(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the store: its size in bytes, and when it was last written or touched (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
 class Store(Protocol):
     """Immutable files by key ('snapshots/…', 'bundles/…'). A write is seen whole or not at all."""
 
@@ -46,6 +56,18 @@ class Store(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """All keys that start with the prefix, sorted."""
+
+    def listing(self, prefix: str) -> list[StoredFile]:
+        """The files whose keys start with the prefix, sorted by key."""
+
+    def touch(self, key: str) -> bool:
+        """Make a file as young as one written now: it is needed again. False if there is none."""
+
+    def remove(self, key: str) -> None:
+        """Remove a file; nothing happens if there is none."""
+
+    def sweep(self, before: datetime) -> list[StoredFile]:
+        """Remove what writes that were killed before then have left behind; returns what it was."""
 
 
 class Snapshots(Protocol):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evergreen.core.records import (
         Approval,
         ApprovalState,
+        CallerToken,
         Candidate,
         CandidateState,
         Cause,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         Release,
         Replica,
         RequestState,
+        SlotEvent,
         Snapshot,
         TriggerRequest,
         Verdict,
@@ -215,6 +217,32 @@ class Approvals(Protocol):
         """All questions, oldest first."""
 
 
+class Tokens(Protocol):
+    """Callers of serving. Only digests of tokens are kept; rows are revoked and never removed."""
+
+    def add(self, caller: str, digest: str, *, by: str, now: datetime, reason: str = "") -> CallerToken:
+        """Keep a token's digest (core.caller_tokens.digest). The same digest again returns the token that has it."""
+
+    def revoke(self, token_id: str, *, by: str, now: datetime) -> CallerToken:
+        """End a token's life. Revoked already: the first one stays. KeyError if there is no such token."""
+
+    def active(self) -> list[CallerToken]:
+        """The tokens that are not revoked, oldest first."""
+
+    def all(self) -> list[CallerToken]:
+        """All tokens, oldest first."""
+
+
+class SlotEvents(Protocol):
+    """What happened to container slots: deaths, restarts, refusals."""
+
+    def add(self, slot: str, what: str, detail: str, key: str, now: datetime) -> bool:
+        """Keep an event; false where the slot has one of this key already."""
+
+    def latest(self, limit: int) -> list[SlotEvent]:
+        """The newest events of all slots, newest first."""
+
+
 class Replicas(Protocol):
     """Who serves."""
 
@@ -236,3 +264,5 @@ class Ledger:
     replicas: Replicas
     holds: Holds
     approvals: Approvals
+    tokens: Tokens
+    slot_events: SlotEvents

@@ -10,6 +10,8 @@ from evergreen.fakes.ledger.models import InMemoryModels
 from evergreen.fakes.ledger.releases import InMemoryReleases
 from evergreen.fakes.ledger.replicas import InMemoryReplicas
 from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
+from evergreen.fakes.ledger.slot_events import InMemorySlotEvents
+from evergreen.fakes.ledger.tokens import InMemoryTokens
 
 
 def in_memory_ledger() -> Ledger:
@@ -23,4 +25,6 @@ def in_memory_ledger() -> Ledger:
         replicas=InMemoryReplicas(),
         holds=holds,
         approvals=InMemoryApprovals(models),
+        tokens=InMemoryTokens(),
+        slot_events=InMemorySlotEvents(),
     )

@@ -1,0 +1,89 @@
+"""`make status`: what runs, in a table of at most 80 columns, and what happened to the slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from evergreen.composed.docker_cli import Container, containers, run, state
+from evergreen.composed.env_file import Refused
+
+HEAD = ("service", "state", "restarts", "memory / limit", "published at")
+WIDTHS = (17, 14, 8, 15, 22)
+WIDEST = 80
+_QUERY = """
+  SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), slot, what, replace(detail, E'\\n', ' ')
+  FROM slot_event ORDER BY seq DESC LIMIT 5"""
+_UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "kiB": 1024, "B": 1}
+
+
+def status() -> str:
+    """The table and the slots' last events, or that nothing runs."""
+    found = containers()
+    if not found:
+        return "No containers here: `make up` starts them."
+    used = _memory([one["Id"] for one in found.values() if one["State"]["Running"]])
+    return "\n".join([*table(found, used), *_events(found.get("postgres"))])
+
+
+def table(found: Mapping[str, Container], used: Mapping[str, str]) -> list[str]:
+    """The lines; `used` is the memory in use by the first twelve characters of a container's id."""
+    rows = [_row(service, one, used.get(one["Id"][:12], "")) for service, one in sorted(found.items())]
+    return [_line(HEAD), *(_line(row) for row in rows)]
+
+
+def _row(service: str, one: Container, used: str) -> tuple[str, ...]:
+    limit = one["HostConfig"]["Memory"]
+    memory = f"{used or '-'} / {limit / 1e6:.0f} MB" if limit else used
+    return service, _state(one), str(one["RestartCount"]), memory, _published(one)
+
+
+def _state(one: Container) -> str:
+    now = state(one)
+    if one["State"]["OOMKilled"]:
+        return "out of memory" if now == "exited" else f"{now}, oom"
+    return f"exited ({one['State']['ExitCode']})" if now == "exited" else now
+
+
+def _published(one: Container) -> str:
+    ports = (one["NetworkSettings"].get("Ports") or {}).values()
+    return " ".join(sorted({f"{at['HostIp']}:{at['HostPort']}" for bound in ports for at in bound or []}))
+
+
+def _memory(ids: Sequence[str]) -> dict[str, str]:
+    """MB in use, by the first twelve characters of the container's id."""
+    if not ids:
+        return {}
+    lines = run("docker", "stats", "--no-stream", "--format", "{{.ID}} {{.MemUsage}}", *ids, quiet=True).splitlines()
+    return {identity[:12]: megabytes(text) for identity, text in (line.split(" ", 1) for line in lines)}
+
+
+def megabytes(usage: str) -> str:
+    """MB (10^6 bytes) of what `docker stats` writes: `512.3MiB / 1GiB`. Another form is shown as it is."""
+    amount = usage.split("/")[0].strip()
+    for unit, size in _UNITS.items():
+        number = amount.removesuffix(unit)
+        if number != amount and number.replace(".", "", 1).isdigit():
+            return f"{float(number) * size / 1e6:.0f}"
+    return amount
+
+
+def _events(postgres: Container | None) -> list[str]:
+    """What was noticed about the slots last, from the ledger; nothing where it cannot be asked."""
+    if postgres is None or not postgres["State"]["Running"]:
+        return []
+    ask = ("docker", "exec", postgres["Id"], "psql", "-U", "postgres", "-d", "evergreen", "-AtF", "\t", "-c", _QUERY)
+    try:
+        lines = run(*ask, quiet=True).splitlines()
+    except Refused:  # no ledger yet, or the database is starting
+        return []
+    return ["", "Slots, newest first (UTC):", *(event(line) for line in lines)] if lines else []
+
+
+def event(line: str) -> str:
+    """One line of psql's, cut to the width of the table."""
+    text = "  ".join(line.split("\t"))
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return " ".join(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()

@@ -1,0 +1,82 @@
+"""Who may ask a worker: `Authorization: Bearer <token>`, looked up by its digest in the local list of callers.
+
+Open to all are the health endpoints, so that a container or a load balancer can look, and /metrics, which the edge
+does not pass on: it is for the scraper on the internal network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from evergreen.core.caller_tokens import digest
+from evergreen.serving import state as files
+from evergreen.serving.metrics import Metrics
+from evergreen.serving.refusals import refuse
+from evergreen.serving.state import Callers, Reason
+
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics"})
+CALLER = "evergreen.caller"  # the key of the caller's name in an ASGI scope
+_ALLOWED = "'Bearer <token>' with a token that is valid now"
+_ASK = "Ask those who run Evergreen for a token (`evergreen token add <caller>` makes one)."
+
+
+class KnownCallers:
+    """The callers of callers.json. What was read last is kept whatever becomes of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen = path, None
+        self._names: dict[str, str] | None = None
+
+    def refresh(self) -> None:
+        """Read the file if it has changed. Raises ValueError if it cannot be read."""
+        stamp = files.stamp(self._path)
+        if stamp in (None, self._seen):
+            return
+        found = files.read(self._path, Callers)
+        if found is not None:
+            self._names, self._seen = found.names, stamp
+
+    def name_of(self, token: bytes) -> str | None:
+        """Whose token this is: one hash and one look-up, however many callers there are."""
+        return (self._names or {}).get(digest(token.decode("latin-1")))
+
+    def reasons(self) -> list[Reason]:
+        """Why every request is refused, if so. It does not block: health is answered to all."""
+        if self._names is None:
+            return [Reason("Every request is refused: no list of callers has come from the control ledger yet.")]
+        if not self._names:
+            return [Reason("Every request is refused: no caller has a token. `evergreen token add` makes one.")]
+        return []
+
+
+class CallersOnly:
+    """ASGI middleware: 401 for a request without a valid token; the caller's name goes into the scope."""
+
+    def __init__(self, app: ASGIApp, callers: KnownCallers, metrics: Metrics) -> None:
+        self._app, self._callers, self._metrics = app, callers, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            scheme, _, token = given.partition(b" ")
+            is_bearer = scheme.lower() == b"bearer"
+            name = self._callers.name_of(token.strip()) if is_bearer else None
+            if name is None:
+                self._metrics.add("evergreen_unauthorised_total")
+                found = "a token that is not known, or was revoked" if is_bearer else "another scheme" if given else ""
+                return await _refusal(found, invalid=is_bearer)(scope, receive, send)
+            scope[CALLER] = name
+        return await self._app(scope, receive, send)
+
+
+def _refusal(found: str, *, invalid: bool) -> Response:
+    """Says what is wrong with the header and never repeats it."""
+    text = str(refuse(401, "header Authorization", found=found or "no such header", allowed=_ALLOWED, do=_ASK))
+    challenge = 'Bearer realm="evergreen"' + (', error="invalid_token"' if invalid else "")
+    body = msgspec.json.encode({"error": text})
+    return Response(body, 401, {"www-authenticate": challenge}, media_type="application/json")
