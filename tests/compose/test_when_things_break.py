@@ -9,6 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -16,6 +18,7 @@ import pytest
 
 from compose_stack import ROOT, ComposeStack
 from evergreen.adapters.airflow_api import AirflowApi
+from evergreen.composed.starting import make_slots
 from evergreen.core.catalog import load_catalog
 from evergreen.core.errors import EvergreenError
 from evergreen.demo.caller import Caller
@@ -91,6 +94,74 @@ def test_a_slot_is_killed(stack: ComposeStack, caller: Caller) -> None:
     _champion_answers(stack, caller)
 
 
+def test_the_disk_of_a_slot_is_full(stack: ComposeStack, api: AirflowApi, caller: Caller, tmp_path: Path) -> None:
+    """A second colour, on a disk of 8 MB, answers beside the first; a version that it cannot store is released."""
+    failures, before = len(caller.failures), _champion_answers(stack, caller)
+    other = 1 if before != 1 else 2
+    with _green_on_a_small_disk(stack, tmp_path, before):
+        stack.run("docker", "exec", GREEN, "python", "-c", FILL)
+        act = {"model": MODEL, "to_version": other, "reason": "the disk of a slot is full"}
+        run_id = api.trigger("rollback", act)
+        _within(60, lambda: "No space left" in _ready(stack).text or None)
+        assert _ready(stack).status_code == httpx.codes.OK
+        assert _version(stack, GREEN) == before  # the one before goes on answering
+        stack.run("docker", "exec", GREEN, "rm", FILLER)
+        _within(60, lambda: _version(stack, GREEN) == other or None)
+        assert _finished(api, "rollback", run_id)["state"] == "success"
+        assert _champion_answers(stack, caller) == other
+    _champion_answers(stack, caller)
+    assert len(caller.failures) == failures
+
+
+GREEN, FILLER = "serving-green", "/var/lib/evergreen/serving/filler"
+FILL = f"""
+with open({FILLER!r}, "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)): pass
+    except OSError as error:
+        print(error)
+"""
+SMALL_DISK = """
+services:
+  serving-green:
+    volumes: !override ["store:/var/lib/evergreen/store:ro"]
+    tmpfs: !override ["/tmp:mode=1777", "/var/lib/evergreen/serving:size=8m,mode=0700,uid=50000"]
+"""
+
+
+@contextmanager
+def _green_on_a_small_disk(stack: ComposeStack, folder: Path, version: int) -> Iterator[None]:
+    """The second colour, running and ready; it stands still again afterwards."""
+    override = folder / "small-disk.yml"
+    override.write_text(SMALL_DISK)
+    files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(override), "--profile", "slots")
+    stack.run("docker", "compose", *files, "up", "--detach", "--no-deps", "--no-build", "--force-recreate", GREEN)
+    try:
+        _within(60, lambda: _answers(stack, version) or None)
+        yield
+    finally:
+        stack.run("docker", "rm", "--force", GREEN)
+        make_slots()
+
+
+def _answers(stack: ComposeStack, version: int) -> bool:
+    try:
+        return _ready(stack).is_success and _version(stack, GREEN) == version
+    except (httpx.HTTPError, StopIteration):
+        return False
+
+
+def _ready(stack: ComposeStack) -> httpx.Response:
+    return httpx.get(f"http://{stack.address(GREEN)}:8000/v2/health/ready", timeout=5)
+
+
+def _version(stack: ComposeStack, slot: str) -> int:
+    """Which version of the model this slot answers with."""
+    token = {"Authorization": f"Bearer {stack.env['EVERGREEN_SERVING_TOKEN']}"}
+    answer = httpx.get(f"http://{stack.address(slot)}:8000/v2/models/{MODEL}/ready", headers=token, timeout=5)
+    return int(answer.json()["version"])
+
+
 def test_a_slot_hangs_and_is_restarted_and_reported(stack: ComposeStack, api: AirflowApi, caller: Caller) -> None:
     known = len(_restarts(stack))
     for process in stack.processes("serving-blue", "evergreen.serving"):
@@ -105,6 +176,11 @@ def test_a_slot_hangs_and_is_restarted_and_reported(stack: ComposeStack, api: Ai
 def _restarts(stack: ComposeStack) -> list[str]:
     asked = "SELECT detail FROM slot_event WHERE slot = 'serving-blue' AND what = 'restarted' ORDER BY at"
     return stack.sql(asked, "evergreen").splitlines()
+
+
+def test_housekeeping_removes_nothing_that_answers(stack: ComposeStack, api: AirflowApi, caller: Caller) -> None:
+    assert _finished(api, "housekeeping", api.trigger("housekeeping"))["state"] == "success"
+    _champion_answers(stack, caller)
 
 
 def _retrain(api: AirflowApi, why: str) -> str:
