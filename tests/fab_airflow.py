@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,15 +180,19 @@ def _wait(server: FabAirflow, process: subprocess.Popen[bytes], log: Path) -> No
     raise AssertionError(log.read_text()[-3000:])
 
 
+def person(name: str, roles: Iterable[str], password: str) -> dict[str, Any]:
+    """A user, as FAB's REST API takes one."""
+    return {
+        "username": name,
+        "password": password,
+        "first_name": name,
+        "last_name": "x",
+        "email": f"{name}@localhost",
+        "roles": [{"name": role} for role in roles],
+    }
+
+
 def _people(server: FabAirflow) -> None:
     for name, roles in USERS.items():
-        user = {
-            "username": name,
-            "password": PASSWORD,
-            "first_name": name,
-            "last_name": "x",
-            "email": f"{name}@localhost",
-            "roles": [{"name": role} for role in roles],
-        }
-        made = server.ask("admin", "POST", "/auth/fab/v1/users", user)
+        made = server.ask("admin", "POST", "/auth/fab/v1/users", person(name, roles, PASSWORD))
         assert made.is_success, made.text

@@ -15,9 +15,10 @@ import httpx
 import pytest
 import yaml
 
+from compose_stack import ComposeStack
 from evergreen import wiring
 from evergreen.adapters.airflow_api import AirflowApi, NotAllowed
-from evergreen.composed import env_file
+from fab_airflow import person
 from training_data import SPEC
 
 ROOT = Path(__file__).parents[2]
@@ -92,18 +93,10 @@ def in_scheduler(*words: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
-def people() -> People:
-    values = env_file.read(ROOT / ".env")
-    found = People(f"http://127.0.0.1:{values.get('EVERGREEN_UI_PORT', '8080')}", values["EVERGREEN_ADMIN_PASSWORD"])
+def people(stack: ComposeStack) -> People:
+    found = People(stack.airflow_url, stack.env["EVERGREEN_ADMIN_PASSWORD"])
     for name, roles in ROLES.items():
-        user = {
-            "username": name,
-            "password": PASSWORD,
-            "first_name": name,
-            "last_name": "x",
-            "email": f"{name}@localhost",
-            "roles": [{"name": role} for role in roles],
-        }
+        user = person(name, roles, PASSWORD)
         made = found.ask("admin", "POST", "/auth/fab/v1/users", user)
         if made.status_code == httpx.codes.CONFLICT:
             made = found.ask("admin", "PATCH", f"/auth/fab/v1/users/{name}", user)

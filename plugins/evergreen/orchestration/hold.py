@@ -10,6 +10,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 from evergreen import wiring
 from evergreen.core.holds import held, how_to_lift
 from evergreen.core.records import FLEET
+from evergreen.orchestration.forms import form_dag, reason_field, who_asked
 from evergreen.orchestration.run_notes import tell
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from evergreen.core.catalog import Catalog
 
-NOBODY = "somebody whom Airflow does not name"
 HOLD, LIFT = "hold", "lift"
 ABOUT = """\
 ### Hold
@@ -35,16 +35,8 @@ A hold on all models and one on a model are lifted each by itself. The same at a
 
 def build_hold_dag(catalog: Catalog) -> DAG:
     """The DAG, whose form offers all models at once, and each that has a valid spec."""
-    with DAG(
-        dag_id="hold",
-        description="Holds a model, or all, or lifts a hold",
-        doc_md=ABOUT,
-        schedule=None,
-        catchup=False,
-        is_paused_upon_creation=False,
-        params=_form(sorted(catalog.specs)),
-        tags=["evergreen"],
-    ) as dag:
+    description = "Holds a model, or all, or lifts a hold"
+    with form_dag("hold", description, ABOUT, _form(sorted(catalog.specs))) as dag:
         _hold()
     return dag
 
@@ -66,12 +58,7 @@ def _form(models: list[str]) -> dict[str, Param]:
             title="Model",
             description="Which model, or all of them, also those that come later.",
         ),
-        "reason": Param(
-            type="string",
-            minLength=3,
-            title="Reason",
-            description="Why, in a sentence. It stands in the history, and where others see the hold.",
-        ),
+        "reason": reason_field("where others see the hold"),
     }
 
 
@@ -88,9 +75,9 @@ def _hold() -> None:
 
 def hold_or_lift(context: Context) -> str:
     """What the form asked for, done; in words what became of it. A task that is run again changes nothing more."""
-    ledger, run, asked = wiring.ledger(wiring.Settings.load()), context["dag_run"], context["params"]
+    ledger, asked = wiring.ledger(wiring.Settings.load()), context["params"]
     model, name = asked["model"], "all models" if asked["model"] == FLEET else asked["model"]
-    about = {"by": run.triggering_user_name or NOBODY, "reason": asked["reason"].strip(), "now": datetime.now(UTC)}
+    about = {"by": who_asked(context), "reason": asked["reason"].strip(), "now": datetime.now(UTC)}
     if asked["act"] == HOLD:
         placed = ledger.holds.place(model, **about)
         return f"{name}: {held(placed)}; lifted by {how_to_lift(placed)}"

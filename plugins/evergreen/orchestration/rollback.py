@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from evergreen import wiring
 from evergreen.core.errors import EvergreenError
+from evergreen.orchestration.forms import form_dag, reason_field, who_asked
 from evergreen.orchestration.run_notes import tell
 from evergreen.steps.rehearse import golden_rows_pass
 from evergreen.steps.roll_back import RolledBack, roll_back
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOBODY = "somebody whom Airflow does not name"
 ABOUT = """\
 ### Rollback
 
@@ -43,16 +43,8 @@ twice.
 
 def build_rollback_dag(catalog: Catalog) -> DAG:
     """The DAG, whose form offers the models with a valid spec."""
-    with DAG(
-        dag_id="rollback",
-        description="Makes an earlier version of a model answer again, and holds the model",
-        doc_md=ABOUT,
-        schedule=None,
-        catchup=False,
-        is_paused_upon_creation=False,
-        params=_form(sorted(catalog.specs)),
-        tags=["evergreen"],
-    ) as dag:
+    description = "Makes an earlier version of a model answer again, and holds the model"
+    with form_dag("rollback", description, ABOUT, _form(sorted(catalog.specs))) as dag:
         _roll_back()
     return dag
 
@@ -68,12 +60,7 @@ def _form(models: list[str]) -> dict[str, Param]:
             title="To version",
             description="Empty: the version that was champion before this one. The Models page lists all.",
         ),
-        "reason": Param(
-            type="string",
-            minLength=3,
-            title="Reason",
-            description="Why, in a sentence. It stands in the history, and on the hold that keeps the version away.",
-        ),
+        "reason": reason_field("on the hold that keeps the version away"),
     }
 
 
@@ -106,7 +93,7 @@ def _do(context: Context) -> RolledBack:
         store,
         rehearse=lambda candidate: golden_rows_pass(slots, client, store, candidate),
         to=asked["to_version"],
-        by=run.triggering_user_name or NOBODY,
+        by=who_asked(context),
         reason=asked["reason"],
         act=run.run_id,
         now=datetime.now(UTC),
