@@ -73,7 +73,7 @@ def test_a_bundle_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Pa
     assert replica.served() == {"flight-delay": 1}
     (reason,) = replica.reasons()
     assert reason.text.startswith("flight-delay version 2 cannot be kept here, version 1 goes on answering. ")
-    assert "File too large (0.0 MB are needed, " in reason.text
+    assert "File too large (0.0 MB are needed). " in reason.text
     assert (reason.blocks, reason.refused) == (False, False)
     (alive,) = replica.ledger.replicas.alive("default", NOW)
     assert alive.reasons == (reason.text,)

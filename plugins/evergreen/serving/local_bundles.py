@@ -20,8 +20,9 @@ class DiskRefused(EvergreenError):
     """Raised when this replica's own disk does not take a file; the message says where, why and what to do."""
 
     def __init__(self, folder: Path, error: OSError, size: int = 0) -> None:
-        room = f" ({size / 1e6:.1f} MB are needed, {_free(folder) / 1e6:.1f} MB are free)" if size else ""
-        super().__init__(f"{folder} cannot be written: {error.strerror or error}{room}. It is tried again by itself.")
+        super().__init__(
+            f"{folder} cannot be written: {error.strerror or error}{_room(folder, size)}. It is tried again by itself."
+        )
 
 
 class LocalBundles:
@@ -74,8 +75,16 @@ class LocalBundles:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free(folder: Path) -> int:
-    """Bytes."""
+def _room(folder: Path, size: int) -> str:
+    """What is needed, and what is free where that is less.
+
+    The room on a disk that is not full changes from one look to the next, and a reason whose text changes would be told
+    again at each.
+    """
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free
+    if not size:
+        return ""
+    short = f", {free / 1e6:.1f} MB are free" if free < size else ""
+    return f" ({size / 1e6:.1f} MB are needed{short})"
