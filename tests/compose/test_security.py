@@ -70,12 +70,12 @@ def test_what_is_published_asks_for_a_sign_in_or_answers_only_health(stack: Comp
         "/v2/models/flight-delay/infer",
     ):
         for method in ("GET", "POST"):
-            assert httpx.request(method, stack.serving_url + path).status_code in (401, 405), path
+            assert httpx.request(method, stack.serving_url + path, timeout=30).status_code in (401, 405), path
     for path in ("/metrics", "/metrics/", "//metrics", "/%6detrics", "/admin"):
-        assert httpx.get(stack.serving_url + path).status_code in (401, 404), path
-    assert httpx.get(f"{stack.serving_url}/v2/health/live").status_code == 200
+        assert httpx.get(stack.serving_url + path, timeout=30).status_code in (401, 404), path
+    assert httpx.get(f"{stack.serving_url}/v2/health/live", timeout=30).status_code == 200
     for path in ("/api/v2/dags", "/api/v2/connections", "/evergreen/", "/evergreen/models/flight-delay"):
-        assert httpx.get(stack.airflow_url + path).status_code == 401, path
+        assert httpx.get(stack.airflow_url + path, timeout=30).status_code == 401, path
 
 
 def test_every_process_drops_its_rights(stack: ComposeStack) -> None:

@@ -89,10 +89,10 @@ def test_a_running_slot_is_left_alone_and_a_still_one_brought_up_to_date(stack: 
 
 
 def test_the_edge_passes_health_and_hides_the_rest(stack: ComposeStack) -> None:
-    assert httpx.get(f"{stack.serving_url}/v2/health/ready").status_code == 200
-    assert httpx.get(f"{stack.serving_url}/").status_code in (200, 401)
+    assert httpx.get(f"{stack.serving_url}/v2/health/ready", timeout=30).status_code == 200
+    assert httpx.get(f"{stack.serving_url}/", timeout=30).status_code in (200, 401)
     for path in ("/metrics", "/edge", "/v2x", "/admin", "/;csv", "/haproxy?stats"):
-        assert httpx.get(stack.serving_url + path).status_code == 404, path
+        assert httpx.get(stack.serving_url + path, timeout=30).status_code == 404, path
 
 
 def test_serving_may_read_the_ledger_and_write_its_heartbeat_only(stack: ComposeStack) -> None:

@@ -59,8 +59,9 @@ def test_nobody_answers_in_time_and_then_somebody_at_the_last_moment(stories: St
 
 def test_oncall_may_answer_and_administers_nothing(world: World) -> None:
     who = {"username": world.stack.oncall, "password": world.stack.oncall_password}
-    token = httpx.post(f"{world.stack.airflow_url}/auth/token", json=who).json()["access_token"]
-    with httpx.Client(base_url=world.stack.airflow_url, headers={"Authorization": f"Bearer {token}"}) as browser:
+    token = httpx.post(f"{world.stack.airflow_url}/auth/token", json=who, timeout=30).json()["access_token"]
+    signed_in = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=world.stack.airflow_url, headers=signed_in, timeout=30) as browser:
         assert browser.get("/api/v2/connections").status_code == 403
         assert browser.get("/api/v2/variables").status_code == 403
         assert browser.get("/api/v2/dags").status_code == 200
@@ -197,7 +198,7 @@ def an_expired_sign_in_changes_nothing(world: World, model: str, run_id: str) ->
     address = f"{world.stack.airflow_url}/api/v2/dags/{model}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
     answer = {"chosen_options": ["Approve"], "params_input": {}}
     for token, status in ((expired_token(world), 401), ("nonsense", 403)):
-        refused = httpx.patch(address, json=answer, headers={"Authorization": f"Bearer {token}"})
+        refused = httpx.patch(address, json=answer, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         assert refused.status_code == status, refused.text
     assert world.api.tasks(model, run_id)["approve"] == "awaiting_input"
     assert states(world, model) == [OPEN]
@@ -206,7 +207,7 @@ def an_expired_sign_in_changes_nothing(world: World, model: str, run_id: str) ->
 def expired_token(world: World) -> str:
     """A token that was right, and whose time is over."""
     url, who = world.stack.airflow_url, {"username": world.stack.oncall, "password": world.stack.oncall_password}
-    token = httpx.post(f"{url}/auth/token", json=who).json()["access_token"]
+    token = httpx.post(f"{url}/auth/token", json=who, timeout=30).json()["access_token"]
     claims = jwt.decode(token, options={"verify_signature": False})
     claims["exp"] = int((datetime.now(UTC) - timedelta(hours=1)).timestamp())
     key = json.loads((world.settings.home / "airflow" / "secrets.json").read_text())["token"]

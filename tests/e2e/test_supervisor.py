@@ -106,7 +106,7 @@ def test_only_loopback_and_only_with_the_password(stack: Stack, api: AirflowApi)
     assert api.dags() == ["delay", *PLATFORM_DAGS]
     with pytest.raises(FoundProblem, match="sign-in of 'admin'"):
         AirflowApi(stack.airflow_url, stack.user, "guess").dags()
-    assert httpx.get(f"{stack.airflow_url}/api/v2/dags").status_code == 401
+    assert httpx.get(f"{stack.airflow_url}/api/v2/dags", timeout=30).status_code == 401
 
 
 def test_a_run_is_told_who_started_it_and_tells_why_it_ended(
@@ -134,7 +134,8 @@ def test_a_run_is_told_who_started_it_and_tells_why_it_ended(
 
 
 def token(stack: Stack) -> str:
-    answer = httpx.post(f"{stack.airflow_url}/auth/token", json={"username": stack.user, "password": stack.password})
+    who = {"username": stack.user, "password": stack.password}
+    answer = httpx.post(f"{stack.airflow_url}/auth/token", json=who, timeout=30)
     return str(answer.json()["access_token"])
 
 
