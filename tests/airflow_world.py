@@ -8,24 +8,26 @@ runs.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import polars as pl
+import pytest
 import yaml
 
 from evergreen import supervisor, wiring
 from evergreen.adapters.airflow_api import AirflowApi
 from evergreen.core.ports import Ledger
 from evergreen.core.records import Cause, RequestState, TriggerRequest
-from training_data import SPEC
+from training_data import SPEC, make_rows
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
@@ -37,6 +39,12 @@ SUITE = {
     "meta": {},
 }
 STEADY = {"source": {**SPEC["source"], "table": "steady"}}
+SOON = """\
+[scheduler]
+task_instance_heartbeat_timeout = 15
+task_instance_heartbeat_timeout_detection_interval = 5
+orphaned_tasks_check_interval = 10
+"""  # a task that is lost is noticed at once
 PATIENCE = 180.0  # seconds; a run of its own takes 15, six at once on two processors 40
 SEEN = 1.0  # seconds
 Found = TypeVar("Found")
@@ -121,6 +129,36 @@ class World:
     def answers_with(self, model: str, version: int) -> None:
         """Wait until this version answers."""
         within(20, lambda: self.answer(model).get("version") in (version, str(version)) or None)
+
+
+@contextmanager
+def running(root: Path, models: dict[str, dict[str, Any]], **environment: str) -> Iterator[World]:
+    """A project with these models, and its stack, up; its table `steady` is filled.
+
+    What `environment` sets is there for the stack, and not for the tests.
+    """
+    make_project(root, models)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "AIRFLOW"))]:
+            patch.delenv(name)
+        patch.setenv("EVERGREEN_PROJECT", str(root))
+        settings = wiring.Settings.load()
+        (settings.home / "airflow").mkdir(parents=True)
+        (settings.home / "airflow" / "airflow.cfg").write_text(SOON)
+        land(settings.home / "warehouse.db", make_rows(), "steady")
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        stack = supervisor.up(settings)
+    try:
+        yield _world(settings, stack)
+    finally:
+        supervisor.down(settings)
+
+
+def _world(settings: wiring.Settings, stack: supervisor.Stack) -> World:
+    admin = wiring.airflow(stack.airflow_url, stack.user, stack.password)
+    oncall = wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
+    return World(settings, stack, admin, oncall, wiring.ledger(settings), settings.home / "warehouse.db")
 
 
 def within(seconds: float, look: Callable[[], Found | None]) -> Found:

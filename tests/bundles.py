@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import xgboost as xgb
 
+import ledgers
 from evergreen.core import bundle as bundles
 from evergreen.core.ports import Ledger, Store
 from evergreen.core.records import Candidate, CandidateState, Release, Verdict
@@ -118,6 +119,5 @@ def release_bundle(
     )
     verdict = Verdict(judged=True, passed=True, rows=100, gates=(), reason="for a test")
     judged = ledger.models.judge(model, version, verdict=verdict, state=CandidateState.PASSED, generation_seen=seen)
-    return ledger.releases.release(
-        judged, pool=pool, released_by="test", reason="for a test", watermark=NOW, now=datetime.now(UTC)
-    )
+    now = datetime.now(UTC)
+    return ledgers.release(ledger, judged, pool=pool, released_by="test", reason="for a test", watermark=NOW, now=now)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from evergreen.core import bundle
 from evergreen.fakes.trainer import FakeTrainer
-from records import NOW, make_candidate
+from ledgers import release
+from records import make_candidate
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,5 +25,5 @@ def crown(ledger: Ledger, store: Store, spec: ModelSpec, rows: pl.DataFrame) -> 
     for name, data in files.items():
         store.put(bundle.key(sealed, name), data)
     candidate = ledger.models.add_candidate(make_candidate(spec.name, bundle=sealed))
-    ledger.releases.release(candidate, pool="default", released_by="auto", reason="gates", watermark=None, now=NOW)
+    release(ledger, candidate, watermark=None)
     return sealed

@@ -10,7 +10,7 @@ import polars as pl
 
 from evergreen.core.judgement import REHEARSAL, REHEARSAL_LIMIT, Judgement
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Candidate, GateResult, GateState, Release
+from evergreen.core.records import Candidate, GateResult, GateState, Lease, Release
 from evergreen.core.snapshot import snapshot_id
 from evergreen.core.spec import ModelSpec
 from evergreen.core.train_key import Provenance
@@ -21,11 +21,14 @@ from evergreen.fakes.store import InMemoryStore
 from evergreen.fakes.trainer import FakeTrainer
 from evergreen.steps.judge import judge
 from evergreen.steps.train import train
+from ledgers import release
 from records import make_request_args, make_snapshot
 from training_data import AS_OF, make_rows, make_spec
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
-MADE_WITH = Provenance(code_revision="abc", lock_hash="lock", folder_hash="folder")
+MADE_WITH = Provenance(
+    code_revision="abc", lock_hash="lock", folder_hash="folder", image="evergreen-airflow:7", spec_sha256="spec"
+)
 
 
 class Killed(BaseException):
@@ -80,16 +83,18 @@ class World:
         )
         return self.ledger.requests.open(**asked).id
 
-    def train(self, request: str, snapshot: str, spec: ModelSpec | None = None) -> Candidate:
+    def train(
+        self, request: str, snapshot: str, spec: ModelSpec | None = None, lease: Lease | None = None
+    ) -> Candidate:
         return train(
             spec or make_spec(), self.ledger, self.snapshots, self.trainer, self.registry, self.store,
-            request_id=request, snapshot_id=snapshot, provenance=MADE_WITH, now=NOW,
+            request_id=request, snapshot_id=snapshot, provenance=MADE_WITH, lease=lease, now=NOW,
         )  # fmt: skip
 
-    def judge(self, request: str, version: int, spec: ModelSpec | None = None) -> Candidate:
+    def judge(self, request: str, version: int, spec: ModelSpec | None = None, lease: Lease | None = None) -> Candidate:
         return judge(
             spec or make_spec(), self.ledger, self.snapshots, self.trainer, self.registry, self.store,
-            rehearse=self._rehearse, report=self.reports.append, request_id=request, version=version,
+            rehearse=self._rehearse, report=self.reports.append, request_id=request, version=version, lease=lease,
         )  # fmt: skip
 
     def made(self, name: str, rows: pl.DataFrame | None = None, *, skill: float = 1.0, **spec: Any) -> Candidate:
@@ -100,9 +105,7 @@ class World:
         return self.judge(request, candidate.version, declared)
 
     def release(self, candidate: Candidate) -> Release:
-        return self.ledger.releases.release(
-            candidate, pool="default", released_by="auto", reason="gates", watermark=AS_OF, now=NOW
-        )
+        return release(self.ledger, candidate, watermark=AS_OF, now=NOW)
 
     def mortal(self, countdown: list[int]) -> World:
         """The same systems, with a process that dies at a call."""

@@ -45,9 +45,15 @@ def opener_of(kind: str, folder: Path) -> Opener:
 
 
 def release(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:
-    """Release the candidate."""
+    """Release the candidate: prepared, and live at once."""
+    prepared = prepare(ledger, candidate, **changes)
+    return ledger.releases.go_live(prepared.id, changes.get("now", NOW))  # type: ignore[arg-type]
+
+
+def prepare(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:
+    """Prepare the candidate's release."""
     arguments = {"pool": "default", "released_by": "auto", "reason": "gates", "watermark": WATERMARK, "now": NOW}
-    return ledger.releases.release(candidate, **{**arguments, **changes})  # type: ignore[arg-type]
+    return ledger.releases.prepare(candidate, **{**arguments, **changes})  # type: ignore[arg-type]
 
 
 def roll_back(ledger: Ledger, candidate: Candidate, **changes: object) -> Release:

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen.core.errors import ServiceFailed, SourceError
+from evergreen.core.errors import FoundProblem, ServiceFailed, SourceError
+from evergreen.faults import watched, watched_ledger
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import AirflowApi
     from evergreen.core.evidence import Evidence
     from evergreen.core.ports import (
+        Aliases,
         Ledger,
         Registry,
         RehearsalSlots,
+        Runs,
         ServingClient,
         SlotContainers,
         Snapshots,
@@ -54,6 +57,7 @@ class Settings:
     slots_url: str = ""  # EVERGREEN_SLOTS_URL: docker-slots, for rehearsals in a container; default child processes
     mlflow_pages: str = ""  # EVERGREEN_MLFLOW_PAGES: where people find MLflow; default mlflow_url, empty for nowhere
     keep_days: int = 30  # EVERGREEN_KEEP_DAYS: how long Airflow's records of runs and their logs are kept
+    reconcile_seconds: int = 2  # EVERGREEN_RECONCILE_SECONDS: the pause between two passes of the reconciler
 
     @classmethod
     def load(cls) -> Settings:
@@ -73,6 +77,7 @@ class Settings:
             artifacts_url=os.environ.get("EVERGREEN_ARTIFACTS_URL", cls.artifacts_url),
             slots_url=os.environ.get("EVERGREEN_SLOTS_URL", cls.slots_url),
             keep_days=_whole_number("EVERGREEN_KEEP_DAYS", cls.keep_days),
+            reconcile_seconds=_whole_number("EVERGREEN_RECONCILE_SECONDS", cls.reconcile_seconds),
         )
 
 
@@ -104,14 +109,14 @@ def ledger(settings: Settings) -> Ledger:
     """The control ledger, its tables up to date."""
     from evergreen.adapters.ledger import open_ledger
 
-    return open_ledger(settings.ledger_url)
+    return watched_ledger(open_ledger(settings.ledger_url))
 
 
 def store(settings: Settings) -> Store:
     """The store of snapshots, quarantine and bundles."""
     from evergreen.adapters.file_store import FileStore
 
-    return FileStore(settings.store_url)
+    return watched("store", FileStore(settings.store_url))
 
 
 def snapshots(settings: Settings) -> Snapshots:
@@ -194,13 +199,22 @@ def registry(settings: Settings) -> Registry:
     from evergreen.adapters.mlflow_registry import MlflowRegistry
 
     folder = settings.home / "mlflow" / "artifacts"
-    return MlflowRegistry(settings.mlflow_url, settings.artifacts_url or folder.resolve().as_uri())
+    return watched("registry", MlflowRegistry(settings.mlflow_url, settings.artifacts_url or folder.resolve().as_uri()))
 
 
 def hasty_registry(settings: Settings) -> Registry:
     """MLflow, given up on within seconds: for an act that must not wait for it. This whole process is hasty then."""
     os.environ.update(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="5")
     return registry(settings)
+
+
+def aliases(settings: Settings) -> Aliases:
+    """MLflow's aliases alone, for a process that lives for ever."""
+    from evergreen.adapters.mlflow_aliases import MlflowAliases
+
+    if not settings.mlflow_url.startswith("http"):  # a database, of tests
+        return registry(settings)
+    return watched("registry", MlflowAliases(settings.mlflow_url))
 
 
 def airflow(url: str, user: str, password: str) -> AirflowApi:
@@ -216,3 +230,16 @@ def airflow_api() -> AirflowApi | None:
     if not all(os.environ.get(name) for name in names):
         return None
     return airflow(*(os.environ[name] for name in names))
+
+
+def runs() -> Runs:
+    """The runs of models' DAGs, through Airflow's REST API. Raises FoundProblem where nobody says which Airflow."""
+    api = airflow_api()
+    if api is None:
+        raise FoundProblem(
+            "EVERGREEN_AIRFLOW_URL, EVERGREEN_AIRFLOW_USER, EVERGREEN_AIRFLOW_PASSWORD",
+            found="at least one that is not set",
+            allowed="Airflow's address, and the platform's own account there",
+            do="Set them where Airflow's components are started; both shapes do.",
+        )
+    return watched("runs", api)

@@ -9,7 +9,13 @@ import sys
 from compose_stack import ROOT, ComposeStack
 
 FILES = [f"tests/contract/test_{name}.py" for name in ("source", "registry", "ledger", "ledger_models")]
-FILES += [f"tests/contract/test_ledger_{name}.py" for name in ("people", "releases", "watermark")]
+LEDGER = ("fences", "people", "queue", "races", "releases", "rollouts", "told", "watermark")
+FILES += [f"tests/contract/test_ledger_{name}.py" for name in LEDGER]
+FILES += [
+    "tests/contract/test_promotion_races.py",
+    "tests/unit/test_kill_everywhere.py",
+    "tests/unit/test_migrations.py",  # from every earlier revision, with rows
+]
 
 
 def test_postgres_and_mlflow_keep_the_contracts(stack: ComposeStack) -> None:

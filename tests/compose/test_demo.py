@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 from compose_stack import ROOT, ComposeStack
 
@@ -13,3 +15,21 @@ def test_the_story_plays_and_nothing_had_to_be_restarted(stack: ComposeStack) ->
     assert " 0 failed." in done.stdout
     for one in stack.containers().values():
         assert (one["RestartCount"], one["State"]["OOMKilled"]) == (0, False), one["Name"]
+
+
+def test_the_version_that_answers_is_traced_back_to_all_that_it_was_made_from(stack: ComposeStack) -> None:
+    told = stack.evergreen("trace", "flight-delay", "--json")
+    links = {one["kind"]: one for one in links_of(told)}
+    assert {"release", "approval", "verdict", "version", "run", "snapshot", "suite", "spec", "code", "image"} <= set(
+        links
+    )
+    assert [one["kind"] for one in links_of(told) if one.get("recorded") is False] == []
+    assert links["version"]["bundle"] == links["release"]["bundle"]
+    assert links["run"]["url"].endswith(links["run"]["id"].replace(":", "%3A").replace("+", "%2B"))
+
+
+def links_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The node and all below it."""
+    yield node
+    for one in node["below"]:
+        yield from links_of(one)

@@ -148,8 +148,10 @@ print(len(mlflow.xgboost.load_model(made.model_uri).inplace_predict(numpy.zeros(
 def test_a_training_run_in_the_image_knows_its_revision() -> None:
     program = """
 from pathlib import Path
+from evergreen.core.catalog import load_catalog
 from evergreen.core.train_key import provenance
-print(provenance(Path("/opt/evergreen"), "flight-delay").code_revision)
+spec = load_catalog(Path("/opt/evergreen")).specs["flight-delay"]
+print(provenance(Path("/opt/evergreen"), spec).code_revision)
 """
     built_from, known = revision(), python("airflow", program)
     assert known == built_from or (built_from.endswith("-dirty") and known.startswith("dirty-"))

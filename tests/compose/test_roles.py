@@ -132,7 +132,8 @@ def model(people: People) -> Iterator[str]:
 # ---------------------------------------------------------------- doors
 
 PLUGIN = ["/evergreen/", "/evergreen/models/flight-delay", "/evergreen/files/pages.css"]
-STARTS = [f"/api/v2/dags/{dag}/dagRuns" for dag in ("flight-delay", "rollback", "hold", "housekeeping", "platform")]
+STARTED = ("flight-delay", "abort", "rollback", "hold", "housekeeping", "platform", "reconciler")
+STARTS = [f"/api/v2/dags/{dag}/dagRuns" for dag in STARTED]
 ADMINS = [
     ("GET", "/api/v2/connections"),
     ("GET", "/api/v2/variables"),

@@ -23,6 +23,25 @@ def test_a_snapshot_comes_back_whole_and_is_immutable(ledger: Ledger) -> None:
         ledger.models.snapshot("m", "snap-2")
 
 
+def test_the_suite_that_a_snapshot_passed_is_noted_once(ledger: Ledger) -> None:
+    ledger.models.add_snapshot(make_snapshot())
+    assert ledger.models.snapshot("m", "snap-1").suite == ""
+    ledger.models.add_snapshot(make_snapshot(suite="flight-delay@3f", rows=99))
+    assert ledger.models.snapshot("m", "snap-1") == make_snapshot(suite="flight-delay@3f")
+    ledger.models.add_snapshot(make_snapshot(suite="flight-delay@4a"))
+    ledger.models.add_snapshot(make_snapshot())
+    assert ledger.models.snapshot("m", "snap-1").suite == "flight-delay@3f"
+    ledger.models.add_snapshot(make_snapshot(id="snap-2", suite="flight-delay@4a"))
+    assert ledger.models.snapshot("m", "snap-2").suite == "flight-delay@4a"
+
+
+def test_what_a_candidate_was_made_with_comes_back(ledger: Ledger) -> None:
+    assert ledger.models.add_candidate(make_candidate()).made_with == {}
+    told = {"code_revision": "1e9c0b8", "image": "", "lock_hash": "3f", "folder_hash": "4a", "spec_sha256": "5b"}
+    made = ledger.models.add_candidate(make_candidate(version=2, made_with=told))
+    assert made == ledger.models.candidate("m", 2) == make_candidate(version=2, made_with=told)
+
+
 def test_one_candidate_per_train_key(ledger: Ledger) -> None:
     first = ledger.models.add_candidate(make_candidate())
     assert first == make_candidate()
@@ -114,6 +133,7 @@ def test_numbers_that_are_not_finite_are_none_in_a_verdict_and_left_out_of_metri
         (CandidateState.ROLLED_BACK, CandidateState.TRAINED),
         (CandidateState.NOT_JUDGED, CandidateState.NOT_JUDGED),
         (CandidateState.PASSED, CandidateState.PASSED),
+        (CandidateState.TO_OVERRIDE, CandidateState.TO_OVERRIDE),
         (CandidateState.RELEASED, CandidateState.RELEASED),
     ],
 )

@@ -140,6 +140,8 @@ def test_a_candidate_that_was_never_kept_is_not_asked_about(ledger: Ledger) -> N
         (ApprovalState.APPROVED, "ada", CandidateState.PASSED),
         (ApprovalState.REJECTED, "ada", CandidateState.DECLINED),
         (ApprovalState.EXPIRED, None, CandidateState.PASSED),
+        (ApprovalState.SUPERSEDED, None, CandidateState.PASSED),
+        (ApprovalState.VOID, "ada", CandidateState.PASSED),
     ],
 )
 def test_the_first_answer_stands(
@@ -149,7 +151,7 @@ def test_the_first_answer_stands(
     answered = answer(ledger, asked, state, by)
     assert (answered.state, answered.answered_by, answered.reason) == (state, by, f"{by} says so")
     assert (answered.answered_at, answered.asked_at, answered.id) == (LATER, NOW, asked.id)
-    for other in (ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.EXPIRED):
+    for other in set(ApprovalState) - {ApprovalState.OPEN}:
         assert answer(ledger, asked, other, "ben") == answered
     assert ledger.approvals.latest("m", 1) == answered
     assert ledger.models.candidate("m", 1).state is candidate
@@ -163,11 +165,53 @@ def test_an_answered_question_is_asked_anew(ledger: Ledger) -> None:
     assert ledger.approvals.latest("m", 1) == again
 
 
-@pytest.mark.parametrize("state", [s for s in CandidateState if s is not CandidateState.PASSED])
+def test_a_question_says_which_gates_it_sets_aside(ledger: Ledger) -> None:
+    asked = ask(ledger, overrides="auc ≥ 0.6, rehearsal")
+    assert asked == ledger.approvals.latest("m", 1)
+    assert asked.overrides == "auc ≥ 0.6, rehearsal"
+    assert answer(ledger, asked, ApprovalState.APPROVED).overrides == "auc ≥ 0.6, rehearsal"
+    assert ask(ledger, version=2).overrides == ""
+
+
+def test_the_open_questions_of_all_models_come_oldest_first(ledger: Ledger) -> None:
+    assert ledger.approvals.open_ones() == []
+    first, second = ask(ledger), ask(ledger, version=2)
+    other = ledger.approvals.ask(
+        passed(ledger, 1, seen=0, model="other"), request_id="r", run_id="run-1", expires_at=UNTIL, now=NOW
+    )
+    assert ledger.approvals.open_ones() == [first, second, other]
+    answer(ledger, second, ApprovalState.VOID)
+    again = ask(ledger, version=2)
+    assert ledger.approvals.open_ones() == [first, other, again]
+
+
+IN_DOUBT = (CandidateState.PASSED, CandidateState.TO_OVERRIDE)
+
+
+@pytest.mark.parametrize("state", [s for s in CandidateState if s not in IN_DOUBT])
 def test_a_rejection_declines_only_a_candidate_that_still_passes(ledger: Ledger, state: CandidateState) -> None:
     kept = ledger.models.add_candidate(make_candidate(state=state))
     answer(ledger, ask(ledger), ApprovalState.REJECTED)
     assert ledger.models.candidate("m", 1) == kept
+
+
+@pytest.mark.parametrize("state", [s for s in ApprovalState if s is not ApprovalState.OPEN])
+def test_whatever_is_no_approval_refuses_a_candidate_that_waits_to_be_overridden(
+    ledger: Ledger, state: ApprovalState
+) -> None:
+    ledger.models.add_candidate(make_candidate(state=CandidateState.TO_OVERRIDE))
+    answer(ledger, ask(ledger), state)
+    waits = state is ApprovalState.APPROVED
+    then = CandidateState.TO_OVERRIDE if waits else CandidateState.REJECTED
+    assert ledger.models.candidate("m", 1).state is then
+
+
+def test_a_later_answer_refuses_nothing(ledger: Ledger) -> None:
+    ledger.models.add_candidate(make_candidate(state=CandidateState.TO_OVERRIDE))
+    asked = ask(ledger)
+    approved = answer(ledger, asked, ApprovalState.APPROVED)
+    assert answer(ledger, asked, ApprovalState.EXPIRED, None) == approved
+    assert ledger.models.candidate("m", 1).state is CandidateState.TO_OVERRIDE
 
 
 def test_a_question_that_is_not_there_or_an_answer_that_is_none(ledger: Ledger) -> None:

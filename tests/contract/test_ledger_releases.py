@@ -25,7 +25,7 @@ def test_a_release_makes_the_champion(ledger: Ledger) -> None:
     second = release(ledger, ledger.models.add_candidate(make_candidate(version=2, generation_seen=1)))
     champion = ledger.releases.champion("m")
     assert (champion.release_id, champion.generation) == (second.id, 2)
-    assert ledger.releases.history("m") == [first, second]
+    assert ledger.releases.history("m") == [ledger.releases.get(first.id), second]
     with pytest.raises(KeyError):
         ledger.releases.get("nobody")
 
@@ -35,7 +35,7 @@ def test_a_released_candidate_is_not_released_twice(ledger: Ledger) -> None:
     first = release(ledger, candidate)
     assert release(ledger, candidate, reason="again", now=LATER) == first
     second = release(ledger, ledger.models.add_candidate(make_candidate(version=2, generation_seen=1)))
-    assert release(ledger, candidate) == first
+    assert release(ledger, candidate).id == first.id
     assert ledger.releases.champion("m").release_id == second.id
     assert len(ledger.releases.history()) == 2
 

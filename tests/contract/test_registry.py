@@ -19,7 +19,9 @@ import httpx
 import pytest
 
 from evergreen import wiring
+from evergreen.adapters.mlflow_aliases import MlflowAliases
 from evergreen.adapters.mlflow_registry import MlflowRegistry
+from evergreen.core.errors import ServiceFailed
 from evergreen.core.ports import Registry
 from evergreen.fakes.registry import FakeRegistry
 from training_data import make_rows, make_spec
@@ -105,7 +107,7 @@ def shown_by_fake(fake: FakeRegistry) -> Shown:
         kept = fake.versions[model, number]
         return {"tags": kept.tags, "description": fake.runs[kept.run_id].description, "run_id": kept.run_id}
 
-    return Shown(run, version, lambda model, alias: fake.aliases[model, alias])
+    return Shown(run, version, lambda model, alias: fake.pointers[model, alias])
 
 
 def shown_by_mlflow(url: str, artifacts: str) -> Shown:
@@ -187,6 +189,8 @@ def test_a_run_registers_a_version_once(both: tuple[Registry, Shown], files: dic
     registry.set_alias("models", "challenger", 1)
     registry.set_alias("models", "challenger", 2)
     assert shown.alias("models", "challenger") == 2
+    registry.set_alias("models", "champion", 1)
+    assert registry.aliases("models") == {"challenger": 2, "champion": 1}
 
 
 def test_a_description_stands_on_the_run_and_its_version(both: tuple[Registry, Shown], files: dict[str, bytes]) -> None:
@@ -205,12 +209,31 @@ def test_a_failed_run_says_so(both: tuple[Registry, Shown]) -> None:
     assert shown.run(run)["status"] == "FAILED"
 
 
+def test_a_model_without_a_version_has_no_alias(both: tuple[Registry, Shown]) -> None:
+    assert both[0].aliases("never-made") == {}
+
+
 def test_an_alias_needs_its_version(both: tuple[Registry, Shown]) -> None:
     with pytest.raises(Exception, match=r"not found|no version"):
         both[0].set_alias("nothing", "challenger", 1)
 
 
 # ---------------------------------------------------------------- MLflow only
+
+
+def test_the_aliases_alone_are_those_of_the_registry(server: str, files: dict[str, bytes]) -> None:
+    whole, alone = MlflowRegistry(server, "mlflow-artifacts:/"), MlflowAliases(server)
+    assert alone.aliases("aliased") == {}
+    first, second = (whole.register("aliased", whole.start_run("aliased", f"r{n}", {}), files, {}) for n in (1, 2))
+    alone.set_alias("aliased", "champion", first)
+    whole.set_alias("aliased", "challenger", second)
+    assert alone.aliases("aliased") == whole.aliases("aliased") == {"champion": first, "challenger": second}
+    alone.set_alias("aliased", "champion", second)
+    assert whole.aliases("aliased")["champion"] == second
+    with pytest.raises(ServiceFailed, match="not found"):
+        alone.set_alias("aliased", "champion", 99)
+    with pytest.raises(ServiceFailed, match="does not answer"):
+        MlflowAliases("http://127.0.0.1:1").aliases("aliased")
 
 
 @pytest.mark.parametrize("through", ["folder", "server"])

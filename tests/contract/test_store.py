@@ -128,7 +128,10 @@ def test_what_killed_writes_left_is_swept_when_it_is_old_and_empty_folders_go(tm
         left.write_bytes(b"half")
         at = (datetime.now(UTC) - timedelta(days=age)).timestamp()
         os.utime(left, (at, at))
+    listed = store.sweep(datetime.now(UTC) - timedelta(days=1), dry_run=True)
+    assert len(list(tmp_path.rglob(".writing-123"))) == 2
     swept = store.sweep(datetime.now(UTC) - timedelta(days=1))
+    assert swept == listed
     assert [(file.key, file.size) for file in swept] == [("bundles/old/.writing-123", 4)]
     assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == ["new"]
     assert tmp_path.is_dir()

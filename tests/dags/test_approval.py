@@ -14,17 +14,20 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from evergreen.adapters.airflow_api import Question
 from evergreen.core import bundle, evidence
+from evergreen.core.approval import dismissal
 from evergreen.core.approvers import Approvers
 from evergreen.core.errors import EvergreenError
-from evergreen.core.records import ApprovalState, CandidateState, Cause, RequestState
+from evergreen.core.records import ApprovalState, CandidateState, Cause, NoticeKind, RequestState
 from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.runs import InMemoryRuns
 from evergreen.fakes.store import InMemoryStore
 from evergreen.orchestration import asked_before, asking
 from evergreen.orchestration.approval import ApproveCandidate, _reason_field, _what_to_ask
 from evergreen.orchestration.deciding import _approved
-from evergreen.orchestration.evidence import Asked, body
-from evergreen.orchestration.notifiers import notifiers
+from evergreen.orchestration.evidence import Asked, body, headline
 from evergreen.orchestration.task_run import TaskRun
+from evergreen.steps.tend_approvals import tend_approvals
+from ledgers import release
 from records import make_candidate, make_request_args, make_snapshot, make_spec, make_verdict
 
 PERSON = {"id": "oncall", "name": "oncall"}
@@ -256,26 +259,7 @@ def test_without_an_answer_to_this_question_it_is_put_again(
     assert "waiting for approval of version 1" in manual.ledger.requests.get(manual.request_id).reason
 
 
-# ---------------------------------------------------------------- notifiers, form and text
-
-
-def test_a_notifier_that_fails_or_is_not_there_stops_nobody(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "ops_notices.py").write_text(
-        "told = []\n"
-        "def fail(context):\n    raise RuntimeError('no mail server')\n"
-        "class Notice:\n    def __call__(self, context):\n        told.append(context)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("EVERGREEN_NOTIFIERS", "ops_notices.fail, nowhere.tell, ops_notices.Notice")
-    context: Any = {"run": 1}
-    for notify in notifiers():
-        notify(context)
-    import ops_notices  # type: ignore[import-not-found]
-
-    assert ops_notices.told == [context]
-    assert [record.getMessage().split()[1] for record in caplog.records] == ["ops_notices.fail", "nowhere.tell"]
+# ---------------------------------------------------------------- form and text
 
 
 def test_the_form_demands_a_reason_only_where_an_approval_needs_it() -> None:
@@ -302,9 +286,8 @@ def test_what_changed_against_the_champion_is_on_the_page(auto: Played) -> None:
     auto.ledger.models.add_candidate(old)
     auto.ledger.models.judge("m", 3, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=0)
     passed = auto.ledger.models.candidate("m", 3)
-    auto.ledger.releases.release(
-        passed, pool="default", released_by="ann", reason="", watermark=None, now=TaskRun(auto.spec, auto.context).now
-    )
+    now = TaskRun(auto.spec, auto.context).now
+    release(auto.ledger, passed, released_by="ann", reason="", watermark=None, now=now)
     text = body(Asked(auto.spec, new, make_verdict(), auto.ledger, store, "", "a hold", "held", Approvers(False)))
     assert "| | candidate: version 4 | champion: version 3 |" in text
     assert "| fitted on | 1,234 rows, 2013-01-01 to 2013-02-26 00:00 UTC |" in text
@@ -326,6 +309,223 @@ def test_the_text_does_not_change_by_itself_and_no_name_breaks_its_tables(auto: 
     assert [row.count("|") for row in rows] == [8, 8]
     assert "30 rows, 2013-02-27 to 2013-02-28" in text
     assert "no champion yet" in text
+
+
+# ---------------------------------------------------------------- what overtakes a question
+
+
+def older(played: Played) -> str:
+    """Version 1 waits, asked about by its run; this run is about version 2 by now. The id of the question on 1."""
+    played.asked()
+    asked = played.ledger.approvals.history("m")[-1]
+    request = played.ledger.requests.open(**make_request_args(cause=Cause.API, run_id="run-2", dedupe_key="2"))
+    played.ledger.requests.mark(request.id, now=request.requested_at, state=RequestState.CLAIMED)
+    played.ledger.models.add_candidate(make_candidate(version=2, request_id=request.id))
+    played.ledger.models.judge("m", 2, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=0)
+    return asked.id
+
+
+def newer(played: Played) -> Any:
+    """Version 2 comes to its approval, in a run of its own."""
+    request = played.ledger.requests.for_run("m", "run-2")
+    assert request
+    own, before = Task(handed_on={"admit": request.id, "train": 2}), played.context
+    played.context = {"ti": own, "dag_run": SimpleNamespace(run_id="run-2", dag_id="m")}
+    try:
+        return execute(played)
+    finally:
+        played.context = before
+
+
+def state_of(played: Played, approval_id: str) -> ApprovalState:
+    return next(one.state for one in played.ledger.approvals.history("m") if one.id == approval_id)
+
+
+DISMISSAL = {"id": "1", "name": "admin"}
+
+
+def test_a_newer_version_that_is_asked_about_supersedes_and_the_older_run_ends_with_that(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(tmp_path, monkeypatch)
+    question = older(played)
+    with pytest.raises(KeyError, match="task_instance"):  # it has come to Airflow's own part
+        newer(played)
+    assert state_of(played, question) is ApprovalState.SUPERSEDED
+    asked = played.ledger.approvals.history("m")[0]
+    told = "version 1: superseded: version 2 came before an answer"
+    for option, by in (("Reject", DISMISSAL), ("Approve", PERSON)):  # Airflow is told, or a person clicks meanwhile
+        with pytest.raises(AirflowSkipException, match=told):
+            played.answer(option, dismissal(asked) if by is DISMISSAL else "seen", by=by)
+    assert state_of(played, question) is ApprovalState.SUPERSEDED
+    assert played.ledger.requests.get(played.request_id).reason == told
+    assert played.ledger.models.candidate("m", 1).state is CandidateState.PASSED
+
+
+def test_a_person_who_was_quicker_than_the_newer_version_stands(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(tmp_path, monkeypatch)
+    question = older(played)
+    assert played.answer("Approve", "seen")["version"] == 1
+    with pytest.raises(KeyError, match="task_instance"):
+        newer(played)
+    assert state_of(played, question) is ApprovalState.APPROVED
+
+
+def test_a_newer_version_that_passes_without_a_person_supersedes_too(auto: Played) -> None:
+    question = older(auto)  # while it was held, say
+    assert newer(auto)["by"] == "auto"
+    assert state_of(auto, question) is ApprovalState.SUPERSEDED
+
+
+def test_an_older_version_is_not_asked_about_while_a_newer_one_waits(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(tmp_path, monkeypatch)
+    older(played)
+    with pytest.raises(KeyError, match="task_instance"):
+        newer(played)
+    played.task.max_tries = 8  # a person clears the older run
+    monkeypatch.setattr(asked_before, "_shown", lambda run: None)
+    with pytest.raises(AirflowSkipException, match="version 1: superseded: version 2 came before an answer"):
+        execute(played)
+
+
+def judging_again(played: Played) -> list[Any]:
+    return [one for one in played.ledger.requests.latest("m", limit=50) if "judge_again" in one.detail]
+
+
+def crown_another(played: Played, version: int = 0) -> None:
+    """Another version becomes champion meanwhile, an older one."""
+    played.ledger.models.add_candidate(make_candidate(version=version, train_key="other"))
+    played.ledger.models.judge("m", version, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=0)
+    release(played.ledger, played.ledger.models.candidate("m", version))
+
+
+def test_an_answer_after_the_champion_changed_is_void_and_one_request_judges_again(manual: Played) -> None:
+    crown_another(manual)
+    for _ in range(2):  # the task is killed, and takes the answer up once more
+        with pytest.raises(AirflowSkipException, match="but the champion has changed") as ended:
+            manual.answer("Approve", "seen")
+        manual.task.try_number += 1
+    [again] = judging_again(manual)
+    assert (again.detail["judge_again"], again.detail["of"]) == (1, manual.request_id)
+    assert f"Request {again.id} judges it again" in str(ended.value)
+    assert manual.ledger.requests.get(manual.request_id).reason == str(ended.value)
+    assert manual.state is ApprovalState.VOID
+
+
+def test_an_answer_after_a_newer_version_was_released_comes_too_late(manual: Played) -> None:
+    crown_another(manual, version=2)
+    with pytest.raises(AirflowSkipException, match="superseded: version 2 came before an answer"):
+        manual.answer("Approve", "seen")
+    assert manual.state is ApprovalState.SUPERSEDED
+    assert judging_again(manual) == []
+
+
+def test_a_hold_after_the_question_has_it_judged_again_and_a_missing_reason_does_not(manual: Played) -> None:
+    with pytest.raises(AirflowSkipException, match="`evergreen retrain m` asks again"):
+        manual.answer("Reject")
+    assert judging_again(manual) == []
+    manual.asked()
+    later = TaskRun(manual.spec, manual.context).now + timedelta(minutes=1)
+    manual.ledger.holds.place("m", by="ann", reason="wrong fares", now=later)
+    with pytest.raises(AirflowSkipException, match="judges it again"):
+        manual.answer("Approve", "seen")
+    assert len(judging_again(manual)) == 1
+
+
+def test_a_version_that_was_released_meanwhile_is_not_judged_again(manual: Played) -> None:
+    release(manual.ledger, manual.ledger.models.candidate("m", 1))
+    with pytest.raises(AirflowSkipException, match="version 1 is released by now"):
+        manual.answer("Approve", "seen")
+    assert judging_again(manual) == []
+
+
+def test_a_champion_that_changed_before_the_question_has_it_judged_again(auto: Played) -> None:
+    crown_another(auto)
+    with pytest.raises(AirflowSkipException, match="the champion has changed since it was judged") as ended:
+        execute(auto)
+    [again] = judging_again(auto)
+    assert again.id in str(ended.value)
+
+
+def test_a_text_that_is_old_has_it_judged_again(manual: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AirflowSkipException, match="judges it again"):
+        again(manual, monkeypatch, shown(manual, text="another champion"))
+    assert len(judging_again(manual)) == 1
+
+
+def test_what_was_ended_at_once_ends_the_run_with_the_same_request(manual: Played) -> None:
+    crown_another(manual)
+    page = "{}/{}".format
+    now = TaskRun(manual.spec, manual.context).now
+    tend_approvals(manual.ledger, {"m": manual.spec}, InMemoryRuns(), now=now, page=page)
+    [again] = judging_again(manual)
+    ended = manual.ledger.approvals.history("m")[-1]
+    with pytest.raises(AirflowSkipException, match=f"Request {again.id} judges it again"):
+        manual.answer("Reject", dismissal(ended), by=DISMISSAL)
+    assert judging_again(manual) == [again]
+    assert manual.ledger.approvals.history("m")[-1] == ended
+
+
+def test_people_are_told_once_that_a_question_waits(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(tmp_path, monkeypatch)
+    monkeypatch.setattr(asked_before, "_shown", lambda run: None)
+    for _ in range(2):
+        with pytest.raises(KeyError, match="task_instance"):
+            execute(played)
+    [notice] = played.ledger.notices.latest(10)
+    assert (notice.kind, notice.title) == (NoticeKind.APPROVAL_NEEDED, "m version 1 waits for approval")
+    assert notice.link.endswith("/dags/m/runs/run-1/tasks/approve/required_actions")
+
+
+# ---------------------------------------------------------------- overrides
+
+
+@pytest.fixture
+def refused(auto: Played) -> Played:
+    """Its gates refused the version, and anna wants it all the same."""
+    failed = make_verdict(passed=False)
+    auto.ledger.models.judge("m", 1, verdict=failed, state=CandidateState.TO_OVERRIDE, generation_seen=0)
+    detail = {"override": 1, "reason": "the airport is shut", "user": "anna"}
+    asked = make_request_args(cause=Cause.PERSON, detail=detail, run_id="run-3", dedupe_key="3")
+    auto.request_id = auto.task.handed_on["admit"] = auto.ledger.requests.open(**asked).id
+    auto.context["dag_run"].run_id = "run-3"
+    return auto
+
+
+def test_an_override_always_asks_and_says_what_it_sets_aside(refused: Played) -> None:
+    with pytest.raises(KeyError, match="task_instance"):
+        execute(refused)
+    [asked] = refused.ledger.approvals.history("m")
+    assert (asked.state, asked.overrides) == (ApprovalState.OPEN, "auc ≥ 0.6 (0.5)")
+    about = _what_to_ask(TaskRun(refused.spec, refused.context), refused.ledger.models.candidate("m", 1))
+    assert headline(about) == "Release m version 1? Overrides auc ≥ 0.6 (0.5)."
+    assert "**An approval overrides gates that failed:** auc ≥ 0.6 (0.5)." in body(about)
+    assert "Asked for by anna: the airport is shut." in body(about)
+    assert about.explain == "it sets aside gates that failed: auc ≥ 0.6 (0.5)"
+
+
+def test_an_override_that_is_approved_stands_in_the_release_and_among_the_events(refused: Played) -> None:
+    with pytest.raises(KeyError, match="task_instance"):
+        execute(refused)
+    handed_on = refused.answer("Approve", "JFK is shut")
+    assert handed_on["reason"] == "version 1: approved by oncall, overriding auc ≥ 0.6 (0.5): JFK is shut"
+    assert execute(refused) == handed_on  # the task runs again
+    [event] = refused.ledger.events.history("m")
+    assert (event.what, event.detail, event.by) == ("override", handed_on["reason"], "oncall")
+
+
+@pytest.mark.parametrize(("option", "reason"), [("Approve", ""), ("Reject", "no")])
+def test_an_override_without_a_reason_or_rejected_leaves_the_version_refused(
+    refused: Played, option: str, reason: str
+) -> None:
+    with pytest.raises(KeyError, match="task_instance"):
+        execute(refused)
+    with pytest.raises(AirflowSkipException):
+        refused.answer(option, reason)
+    assert refused.ledger.models.candidate("m", 1).state is CandidateState.REJECTED
+    assert refused.ledger.events.history("m") == []
 
 
 # ---------------------------------------------------------------- roles and four-eyes
@@ -370,6 +570,17 @@ def test_an_answer_of_whoever_started_the_run_is_void(composed: Played) -> None:
     with pytest.raises(AirflowSkipException, match=r"approved by Anna, who started the run \(approval.four_eyes\)"):
         composed.answer("Approve", "mine", by={"id": "3", "name": "Anna"})
     assert composed.state is ApprovalState.VOID
+
+
+@pytest.mark.parametrize("option", ["Approve", "Reject"])
+def test_an_answer_of_the_platforms_own_account_decides_on_nothing(
+    composed: Played, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setenv("EVERGREEN_AIRFLOW_USER", "evergreen")
+    with pytest.raises(AirflowSkipException, match="the platform's own account, which decides on nothing"):
+        composed.answer(option, "odd", by={"id": "9", "name": "evergreen"})
+    assert composed.state is ApprovalState.VOID
+    assert composed.ledger.models.candidate("m", 1).state is CandidateState.PASSED
 
 
 def test_another_answers(composed: Played) -> None:

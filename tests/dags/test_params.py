@@ -26,7 +26,8 @@ def test_the_form_shows_every_parameter_and_all_may_be_left_out(params: Any) -> 
         assert field.schema["title"]
         assert field.description
     assert params.validate() == {
-        "reason": None, "force": False, "window_end": None, "window_train": None, "requested_by": None
+        "reason": None, "force": False, "window_end": None, "window_train": None, "dry_run": False, "override": None,
+        "requested_by": None,
     }  # fmt: skip
     assert params.get_param("window_end").schema["format"] == "date-time"
 
@@ -37,6 +38,8 @@ def test_the_form_shows_every_parameter_and_all_may_be_left_out(params: Any) -> 
         {},
         {"requested_by": "ada", "reason": "repaired"},
         {"reason": "", "force": None, "window_end": "", "window_train": "", "requested_by": None},
+        {"dry_run": True, "override": None},
+        {"override": 7, "reason": "the timetable changed"},
         {"force": True, "window_end": "2013-12-01T00:00:00.000Z", "window_train": "120d"},
     ],
 )

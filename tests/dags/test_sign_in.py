@@ -144,6 +144,16 @@ def test_the_spec_says_who_of_those_who_may_answer(airflow: FabAirflow, approver
     assert {status for user, status in found.items() if user not in may} <= {403}
 
 
+def test_the_platforms_own_account_ends_a_wait_that_the_ledger_has_answered(airflow: FabAirflow) -> None:
+    run_id = airflow.api("operator").trigger("delay")
+    airflow.put(run_id, Approvers(True, ("role:Approver",), service="evergreen"))
+    for _ in range(2):  # the second time it waits no more
+        airflow.api("evergreen").dismiss("delay", run_id, "answered in the ledger: version 2 came before an answer")
+    question = airflow.api("viewer").question("delay", run_id)
+    assert question
+    assert (question.chosen, (question.responded_by or {}).get("name")) == (("Reject",), "evergreen")
+
+
 # ---------------------------------------------------------------- commands
 
 

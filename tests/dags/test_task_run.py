@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
-from evergreen.core.errors import RunEnds, SourceUnavailable, ValidationStopped
-from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.errors import LeaseLost, RunEnds, SourceUnavailable, ValidationStopped
+from evergreen.core.records import Cause, Lease, NoticeKind, RequestState, TriggerRequest
+from evergreen.core.run_params import RunParams
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.orchestration.closing import close_failed_run
 from evergreen.orchestration.outage import Outage
-from evergreen.orchestration.run_notes import cause_of
+from evergreen.orchestration.run_notes import cause_of, tell_cause
 from evergreen.orchestration.task_run import RETRIES, RETRIES_OF_AN_ERROR, TaskRun, run_step
 from records import make_request_args, make_spec
 
@@ -163,6 +164,108 @@ def test_a_lease_in_other_hands_is_waited_for_without_a_slot(run: TaskRun) -> No
     assert holder(run) == "another"
 
 
+# ---------------------------------------------------------------- a lease that is lost on the way
+
+
+def another_takes_it(run: TaskRun) -> Lease:
+    later = run.now + LEASE_TTL + timedelta(minutes=1)
+    return run.ledger.leases.acquire("m", "another", LEASE_TTL, later)
+
+
+def test_a_step_has_its_lease_and_an_ended_request_none(run: TaskRun) -> None:
+    with run_step(run, "pull"):
+        assert run.lease == run.ledger.leases.get("m")
+    run.close("judge", RequestState.SERVED, "done")
+    again = TaskRun(run.spec, run.context)
+    again.__dict__["ledger"] = run.ledger
+    with run_step(again, "pull"):
+        assert again.lease is None
+        again.renew()
+    assert holder(run) is None
+
+
+def test_who_lost_the_lease_waits_and_no_try_is_counted_against_it(run: TaskRun) -> None:
+    run.context["ti"].try_number = RETRIES["retries"] + 1
+
+    def write() -> None:
+        another_takes_it(run)
+        assert run.lease is not None
+        run.ledger.leases.check(run.lease)
+
+    with pytest.raises(AirflowRescheduleException), run_step(run, "train"):
+        write()
+    assert request_of(run).state is RequestState.CLAIMED
+    assert "lost its lease" in request_of(run).reason
+    assert holder(run) == "another"
+    with pytest.raises(AirflowRescheduleException), run_step(run, "train"):
+        pytest.fail("the step must not run")
+    run.ledger.leases.release("m", "another")
+    with run_step(run, "train"):
+        assert run.lease is not None
+        run.ledger.leases.check(run.lease)
+
+
+def test_the_lease_is_renewed_as_long_as_it_is_held(run: TaskRun) -> None:
+    with run_step(run, "train"):
+        before = run.lease
+        run.renew()
+        assert before is not None
+        assert run.lease is not None
+        assert (run.lease.fence, run.lease.expires_at > before.expires_at) == (before.fence, True)
+        another_takes_it(run)
+        with pytest.raises(LeaseLost):
+            run.renew()
+        run.ledger.leases.release("m", "another")
+        with pytest.raises(LeaseLost):  # it was another's meanwhile: what this step has begun may rest on old facts
+            run.renew()
+    assert holder(run) is None
+
+
+def test_a_ledger_that_is_away_takes_no_lease(run: TaskRun, caplog: pytest.LogCaptureFixture) -> None:
+    class Away:
+        def check(self, lease: Lease) -> None:
+            raise ConnectionRefusedError("ledger")
+
+    with run_step(run, "train"):
+        before = run.lease
+        ledger = run.ledger
+        run.__dict__["ledger"] = replace(ledger, leases=Away())
+        run.renew()
+        run.__dict__["ledger"] = ledger
+        assert run.lease == before
+    assert "could not be renewed, and is tried again: ledger" in caplog.text
+
+
+def test_the_child_works_under_the_lease_of_its_task(run: TaskRun) -> None:
+    with run_step(run, "train"):
+        assert run.in_child("train", lambda own: own.lease) == run.lease is not None
+
+
+# ---------------------------------------------------------------- told to people
+
+
+def test_people_are_told_of_a_retrain_that_failed_once_it_has(run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://ops.example.com")
+    error = SourceUnavailable("warehouse", found="no answer", allowed="an answer", do="Wait.")
+    with pytest.raises(SourceUnavailable), run_step(run, "pull"):
+        raise error
+    assert run.ledger.notices.latest(9) == []
+    run.context["ti"].try_number = RETRIES["retries"] + 1
+    with pytest.raises(AirflowFailException), run_step(run, "pull"):
+        raise error
+    (told,) = run.ledger.notices.latest(9)
+    assert (told.kind, told.model) == (NoticeKind.FAILED, "m")
+    assert "warehouse: found no answer" in told.text
+    assert told.link.startswith("https://ops.example.com/dags/m/runs/run-1")
+
+
+def test_nobody_is_told_of_a_finished_run_that_fails_when_it_is_cleared(run: TaskRun) -> None:
+    run.close("roll_out", RequestState.SERVED, "released version 1")
+    with pytest.raises(AirflowFailException), run_step(run, "validate"):
+        raise ValidationStopped("5 % bad")
+    assert run.ledger.notices.latest(9) == []
+
+
 def test_a_run_that_was_ended_from_outside_closes_its_request(run: TaskRun) -> None:
     close_failed_run(run.ledger, "m", "run-1")
     assert (request_of(run).state, holder(run)) == (RequestState.FAILED, None)
@@ -171,6 +274,32 @@ def test_a_run_that_was_ended_from_outside_closes_its_request(run: TaskRun) -> N
     close_failed_run(run.ledger, "m", "run-1")
     close_failed_run(run.ledger, "m", "no-such-run")
     assert request_of(run) == before
+
+
+def test_a_run_whose_request_was_put_off_leaves_it_alone(run: TaskRun) -> None:
+    request = run.ledger.requests.open(**make_request_args(run_id="run-2", dedupe_key="k"))
+    waits = run.ledger.requests.put_off(request.id, until=None, reason="held by ada", now=run.now)
+    run.context["dag_run"].run_id = "run-2"
+    assert run.request is None
+    with pytest.raises(AirflowSkipException, match="held by ada"), run_step(run, "admit"):
+        raise RunEnds("held by ada", served=False)
+    with run_step(run, "pull"):  # cleared by a person
+        pass
+    close_failed_run(run.ledger, "m", "run-2")
+    assert run.ledger.requests.get(request.id) == waits
+
+
+def test_the_run_is_told_what_caused_it_once(run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = {"run-1": "by hand"}
+    api = SimpleNamespace(
+        run=lambda _, run_id: {"note": notes[run_id]},
+        note=lambda _, run_id, text: notes.update({run_id: text}),
+    )
+    monkeypatch.setattr("evergreen.wiring.airflow_api", lambda: api)
+    for _ in range(2):
+        tell_cause(run.context, request_of(run))
+    assert notes == {"run-1": "Caused by: new data, up to 2013-03-01 23:00 UTC\n\nby hand"}
+    assert run.context["ti"].pushed == {}  # type: ignore[attr-defined]
 
 
 def started(kind: str, conf: dict[str, Any] | None = None, events: list[Any] | None = None) -> Any:
@@ -184,6 +313,17 @@ def started(kind: str, conf: dict[str, Any] | None = None, events: list[Any] | N
 def event(minute: int, watermark: str) -> Any:
     at = datetime(2025, 1, 1, 0, minute, tzinfo=UTC)
     return SimpleNamespace(timestamp=at, extra={"from_trigger": True, "payload": {"watermark": watermark}})
+
+
+def test_a_run_of_airflow_s_backfill_is_a_person_s_and_ends_its_window_at_its_logical_date() -> None:
+    context = started("backfill", {"dry_run": True})
+    context["dag_run"].logical_date = datetime(2013, 6, 1, 3, tzinfo=UTC)
+    cause, detail = cause_of(context)
+    assert cause is Cause.PERSON
+    assert detail == {"window_end": "2013-06-01T03:00:00+00:00", "dry_run": True, "user": "admin"}
+    assert RunParams.of(detail).window_end == datetime(2013, 6, 1, 3, tzinfo=UTC)
+    context["dag_run"].conf = {"window_end": "2013-05-01T00:00:00Z"}
+    assert cause_of(context)[1]["window_end"] == "2013-05-01T00:00:00Z"  # whoever wrote it meant it
 
 
 def test_what_started_the_run_is_its_cause() -> None:

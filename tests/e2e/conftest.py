@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_world import STEADY, World, land, make_project
+from airflow_world import STEADY, World, running
 from evergreen import supervisor, wiring
-from training_data import make_rows
 
 NEW_DATA = {"new_data": {"min_rows": 100}}
 MANUAL, AUTO = {"mode": "manual", "timeout": "5m"}, {"mode": "auto"}
@@ -33,7 +30,7 @@ from pathlib import Path
 
 def tell(context):
     with Path(__file__).with_name("told.txt").open("a") as file:
-        file.write(context["dag_run"].run_id + "\\n")
+        file.write(context["notice"].link + "\\n")
     raise RuntimeError("no mail server")
 '''
 
@@ -57,27 +54,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
     """The stack, up; its table `steady` is filled."""
     root = tmp_path_factory.mktemp("project")
-    make_project(root, MODELS)
     (root / "failing_notifier.py").write_text(NOTIFIER)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "AIRFLOW"))]:
-            patch.delenv(name)
-        patch.setenv("EVERGREEN_PROJECT", str(root))
-        patch.setenv("EVERGREEN_WATCH_SECONDS", "1")
-        patch.setenv("EVERGREEN_NOTIFIERS", "failing_notifier.tell")
-        patch.setenv("PYTHONPATH", str(root))
-        settings = request.config.stash[_SETTINGS] = wiring.Settings.load()
-        warehouse = settings.home / "warehouse.db"
-        settings.home.mkdir()
-        land(warehouse, make_rows(), "steady")
-        stack = supervisor.up(settings)
-    try:
-        yield _world(settings, stack, warehouse)
-    finally:
-        supervisor.down(settings)
-
-
-def _world(settings: wiring.Settings, stack: supervisor.Stack, warehouse: Path) -> World:
-    admin = wiring.airflow(stack.airflow_url, stack.user, stack.password)
-    oncall = wiring.airflow(stack.airflow_url, stack.oncall, stack.oncall_password)
-    return World(settings, stack, admin, oncall, wiring.ledger(settings), warehouse)
+    environment = {
+        "EVERGREEN_WATCH_SECONDS": "1", "EVERGREEN_NOTIFIERS": "failing_notifier.tell", "PYTHONPATH": str(root),
+    }  # fmt: skip
+    with running(root, MODELS, **environment) as world:
+        request.config.stash[_SETTINGS] = world.settings
+        yield world

@@ -121,7 +121,7 @@ def test_a_golden_row_off_by_a_ten_thousandth_is_refused(rig: Rig) -> None:
 
 
 def test_a_model_ten_times_slower_than_the_champion_is_refused(rig: Rig) -> None:
-    champion, candidate = rig.stored(1, make_bundle(MODEL, 0)), rig.stored(2, slow_bundle(300))
+    champion, candidate = rig.stored(1, make_bundle(MODEL, 0)), rig.stored(2, slow_bundle(1000))
     spec = make_spec(
         name=MODEL,
         gates=[

@@ -29,7 +29,7 @@ from spec_project import make_project, write_spec
 
 REPO = Path(__file__).parents[2]
 NAMES = ["mlflow", "api-server", "scheduler", "dag-processor", "triggerer", "serving"]
-PLATFORM_DAGS = ["hold", "housekeeping", "rollback"]  # of each project, beside those of its models
+DAGS = ["abort", "delay", "hold", "housekeeping", "reconciler", "rollback"]
 
 
 def settings_of(home: Path, root: Path) -> wiring.Settings:
@@ -103,7 +103,7 @@ def test_what_it_writes_is_its_owners_only(settings: wiring.Settings, stack: Sta
 
 
 def test_only_loopback_and_only_with_the_password(stack: Stack, api: AirflowApi) -> None:
-    assert api.dags() == ["delay", *PLATFORM_DAGS]
+    assert api.dags() == DAGS
     with pytest.raises(FoundProblem, match="sign-in of 'admin'"):
         AirflowApi(stack.airflow_url, stack.user, "guess").dags()
     assert httpx.get(f"{stack.airflow_url}/api/v2/dags", timeout=30).status_code == 401
@@ -144,7 +144,7 @@ def test_an_edit_of_a_spec_is_seen_within_seconds_and_hides_no_other_dag(
 ) -> None:
     write_spec(settings.root, "wrong", ("task:", "tsak:"))
     until(lambda: "models/wrong/model.yaml" in str(api.import_errors()), 30)
-    assert api.dags() == ["delay", *PLATFORM_DAGS]
+    assert api.dags() == DAGS
     shutil.rmtree(settings.root / "models" / "wrong")
     until(lambda: not api.import_errors(), 30)
 

@@ -16,7 +16,8 @@ from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.source import FakeSource
 from evergreen.steps.admit import admit
-from records import AS_OF, NOW, WATERMARK, make_request_args, make_spec
+from evergreen.steps.again import judge_again
+from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_spec
 
 HOUR = timedelta(hours=1)
 SPEC = make_spec(cooldown="6h")
@@ -51,6 +52,16 @@ def ends(ledger: Ledger, source: FakeSource, run_id: str = "run-1", **changes: A
     row = ledger.requests.for_run("m", run_id)
     assert (row.run_id, row.state, row.reason) == (run_id, RequestState.SKIPPED, end.value.reason)
     return end.value.reason
+
+
+def put_off(ledger: Ledger, source: FakeSource, run_id: str = "run-1", **changes: Any) -> TriggerRequest:
+    """The request of a run that ends because it is not time yet."""
+    with pytest.raises(RunEnds) as end:
+        go(ledger, source, run_id, **changes)
+    row = ledger.requests.for_run("m", run_id) or ledger.requests.get(run_id)
+    assert (row.queued, row.reason, end.value.served) == (True, end.value.reason, False)
+    assert row.run_id != run_id
+    return row
 
 
 def close(ledger: Ledger, request: TriggerRequest, state: RequestState, now: datetime = NOW) -> None:
@@ -122,7 +133,7 @@ def test_what_could_not_be_decided_before_is_decided_when_the_run_is_cleared(
     ledger.requests.mark(row.id, now=NOW, state=RequestState.FAILED, step="admit")
     source.answers = True
     close(ledger, go(ledger, source, "run-2"), RequestState.SERVED)
-    assert ends(ledger, source).startswith("cooldown")
+    assert put_off(ledger, source, cause=Cause.SCHEDULE).reason.startswith("cooldown")
 
 
 def test_too_few_new_rows_are_skipped_and_remembered(ledger: Ledger, source: FakeSource) -> None:
@@ -139,10 +150,10 @@ def test_too_few_new_rows_are_skipped_and_remembered(ledger: Ledger, source: Fak
 
 
 def test_a_skipped_run_gives_the_same_reason_again(ledger: Ledger, source: FakeSource) -> None:
-    close(ledger, go(ledger, source), RequestState.SERVED)
-    reason = ends(ledger, source, "run-2", cause=Cause.SCHEDULE)
-    assert reason == "cooldown: 6h since the last retrain ends at 2025-03-01 18:00 UTC"
-    assert ends(ledger, source, "run-2", cause=Cause.SCHEDULE, now=NOW + 9 * HOUR) == reason
+    source.frame = rows(0)
+    reason = ends(ledger, source)
+    source.frame = rows(100)
+    assert ends(ledger, source) == reason
 
 
 def test_a_person_may_retrain_the_same_data_during_cooldown(ledger: Ledger, source: FakeSource) -> None:
@@ -175,7 +186,7 @@ def test_the_retry_decides_anew(ledger: Ledger, source: FakeSource) -> None:
     with pytest.raises(LeaseBusy):
         go(ledger, source, "run-2", cause=Cause.SCHEDULE)
     close(ledger, first, RequestState.SERVED)
-    assert ends(ledger, source, "run-2", cause=Cause.SCHEDULE, now=NOW + HOUR).startswith("cooldown: 6h")
+    assert put_off(ledger, source, "run-2", cause=Cause.SCHEDULE, now=NOW + HOUR).reason.startswith("cooldown: 6h")
 
 
 def test_a_waiting_request_is_coalesced_into_a_newer_one(ledger: Ledger, source: FakeSource) -> None:
@@ -191,12 +202,14 @@ def test_a_waiting_request_is_coalesced_into_a_newer_one(ledger: Ledger, source:
     assert go(ledger, source, "run-2").state is RequestState.CLAIMED
 
 
-def test_killed_between_lease_and_claim_a_skip_gives_the_lease_up(ledger: Ledger, source: FakeSource) -> None:
+def test_killed_between_lease_and_claim_one_that_is_put_off_gives_the_lease_up(
+    ledger: Ledger, source: FakeSource
+) -> None:
     row = ledger.requests.open(**make_request_args(run_id="run-1", cause=Cause.SCHEDULE, dedupe_key="k"))
     ledger.leases.acquire("m", row.id, LEASE_TTL, NOW)
     served = ledger.requests.open(**make_request_args(run_id="run-0", dedupe_key="other"))
     ledger.requests.mark(served.id, now=NOW, state=RequestState.SERVED)
-    assert ends(ledger, source, cause=Cause.SCHEDULE).startswith("cooldown")
+    assert put_off(ledger, source, cause=Cause.SCHEDULE).reason.startswith("cooldown")
     assert ledger.leases.get("m") is None
 
 
@@ -246,24 +259,160 @@ def test_unknown_parameters_are_refused_and_the_row_says_who_asked(ledger: Ledge
 
 def test_an_event_cannot_force(ledger: Ledger, source: FakeSource) -> None:
     close(ledger, go(ledger, source), RequestState.SERVED)
-    assert ends(ledger, source, "run-2", cause=Cause.SCHEDULE, detail={"force": True}).startswith("cooldown")
+    waits = put_off(ledger, source, "run-2", cause=Cause.SCHEDULE, detail={"force": True})
+    assert waits.reason.startswith("cooldown")
 
 
 def test_force_ignores_hold_and_cooldown(ledger: Ledger, source: FakeSource) -> None:
     close(ledger, go(ledger, source), RequestState.SERVED)
     ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
-    assert ends(ledger, source, "run-2", cause=Cause.API) == "held since 2025-03-01 12:00 UTC by ada: wrong fares"
+    waits = put_off(ledger, source, "run-2", cause=Cause.API)
+    assert waits.reason == "held since 2025-03-01 12:00 UTC by ada: wrong fares"
     assert asked(ledger, source, "run-3", force=True).state is RequestState.CLAIMED
 
 
 @pytest.mark.parametrize("model", ["m", FLEET])
 def test_a_held_model_is_retrained_by_a_person_only(ledger: Ledger, source: FakeSource, model: str) -> None:
     ledger.holds.place(model, by="ada", reason="wrong fares", now=NOW)
-    for cause in (Cause.SCHEDULE, Cause.NEW_DATA, Cause.API):
-        assert "held since 2025-03-01 12:00 UTC by ada: wrong fares" in ends(
-            ledger, source, f"run-{cause}", cause=cause
-        )
+    for cause in (Cause.NEW_DATA, Cause.SCHEDULE, Cause.API):
+        waits = put_off(ledger, source, f"run-{cause}", cause=cause)
+        assert "held since 2025-03-01 12:00 UTC by ada: wrong fares" in waits.reason
+        assert waits.due_at is None
     assert go(ledger, source, "run-2", cause=Cause.PERSON).state is RequestState.CLAIMED
     ledger.leases.release("m", ledger.requests.for_run("m", "run-2").id)
     ledger.holds.lift(model, by="ada", reason="repaired", now=NOW)
     assert go(ledger, source, "run-3", cause=Cause.SCHEDULE).state is RequestState.CLAIMED
+
+
+# ---------------------------------------------------------------- put off, and taken up again
+
+
+def test_what_is_put_off_waits_for_the_end_of_the_cooldown(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, go(ledger, source), RequestState.SERVED)
+    waits = put_off(ledger, source, "run-2", cause=Cause.SCHEDULE)
+    assert waits.reason == "cooldown: 6h since the last retrain ends at 2025-03-01 18:00 UTC"
+    assert (waits.due_at, waits.first_run, waits.run_id) == (NOW + 6 * HOUR, "run-2", waits.id)
+    assert put_off(ledger, source, "run-2", cause=Cause.SCHEDULE, now=NOW + 9 * HOUR) == waits, "killed and repeated"
+    assert ledger.leases.get("m") is None
+
+
+def test_the_run_that_the_reconciler_starts_serves_it_with_the_data_of_now(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, go(ledger, source), RequestState.SERVED)
+    waits = put_off(ledger, source, "run-2", cause=Cause.SCHEDULE)
+    source.frame = rows(106, WATERMARK + 6 * HOUR)
+    request = go(ledger, source, waits.run_id, cause=Cause.API, detail={"user": "service"}, now=NOW + 6 * HOUR)
+    assert (request.id, request.state, request.cause) == (waits.id, RequestState.CLAIMED, Cause.SCHEDULE)
+    assert (request.watermark, request.as_of) == (WATERMARK + 6 * HOUR, AS_OF + 6 * HOUR)
+    assert (request.detail, request.reason) == ({}, "")
+    with pytest.raises(RunEnds, match=f"run {waits.run_id} serves this run's request"):
+        go(ledger, source, "run-2", cause=Cause.SCHEDULE)
+    assert ledger.requests.get(request.id) == request
+
+
+def test_put_off_in_its_own_run_it_gets_another_one(ledger: Ledger, source: FakeSource) -> None:
+    waits = ledger.requests.open(**make_request_args(run_id=None, cause=Cause.METRIC, watermark=None, as_of=None))
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    again = put_off(ledger, source, waits.run_id)
+    assert (again.id, again.run_id) == (waits.id, f"{waits.id}-2")
+    assert put_off(ledger, source, waits.run_id) == again, "repeated, it opens nothing"
+    ledger.holds.lift("m", by="ada", reason="repaired", now=NOW)
+    claimed = go(ledger, source, again.run_id, now=NOW + HOUR)
+    assert (claimed.id, claimed.cause, claimed.watermark) == (waits.id, Cause.METRIC, WATERMARK)
+    assert len(ledger.requests.latest("m", limit=9)) == 1
+
+
+def test_an_expired_request_starts_nothing(ledger: Ledger, source: FakeSource) -> None:
+    waits = ledger.requests.open(**make_request_args(run_id=None))
+    ledger.requests.mark(waits.id, now=NOW, state=RequestState.EXPIRED, reason="waited for more than 7d")
+    with pytest.raises(RunEnds, match="waited for more than 7d"):
+        go(ledger, source, waits.run_id)
+    assert ledger.requests.get(waits.id).state is RequestState.EXPIRED
+
+
+# ---------------------------------------------------------------- whose turn it is
+
+
+def test_a_persons_request_that_waits_for_the_lease_goes_first(ledger: Ledger, source: FakeSource) -> None:
+    first = go(ledger, source)
+    for run_id, cause in (("run-2", Cause.SCHEDULE), ("run-3", Cause.PERSON)):
+        with pytest.raises(LeaseBusy):
+            go(ledger, source, run_id, cause=cause)
+    close(ledger, first, RequestState.FAILED)
+    with pytest.raises(LeaseBusy, match=r"\(person\) waits for the lease, and goes first"):
+        go(ledger, source, "run-2", cause=Cause.SCHEDULE)
+    assert go(ledger, source, "run-3", cause=Cause.PERSON).state is RequestState.CLAIMED
+
+
+def test_who_has_the_lease_keeps_it_however_urgent_those_are_that_wait(ledger: Ledger, source: FakeSource) -> None:
+    first = go(ledger, source)
+    with pytest.raises(LeaseBusy):
+        go(ledger, source, "run-2", cause=Cause.PERSON)
+    assert go(ledger, source) == first
+
+
+def test_a_request_that_goes_takes_the_open_ones_along(ledger: Ledger, source: FakeSource) -> None:
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    along = [put_off(ledger, source, "run-2", cause=Cause.SCHEDULE), put_off(ledger, source, "run-3", cause=Cause.API)]
+    metric = make_request_args(run_id=None, cause=Cause.METRIC, dedupe_key="k", watermark=None, as_of=None)
+    along.append(ledger.requests.open(**metric))
+    own = ledger.requests.open(**make_request_args(run_id=None, dedupe_key="again", detail={"judge_again": 7}))
+    goes = go(ledger, source, "run-4", cause=Cause.PERSON)
+    assert {one.state for one in map(ledger.requests.get, (one.id for one in along))} == {RequestState.SKIPPED}
+    reason = "run run-4 was started for the data up to 2013-03-01 23:00 UTC"
+    assert ledger.requests.get(along[0].id).reason == reason
+    assert ledger.requests.get(own.id) == own
+    with pytest.raises(RunEnds, match=reason):
+        go(ledger, source, along[0].run_id)
+    assert go(ledger, source, "run-4") == goes
+
+
+def test_killed_before_it_took_the_others_along_it_does_so_again(ledger: Ledger, source: FakeSource) -> None:
+    waits = ledger.requests.open(**make_request_args(run_id=None, cause=Cause.METRIC, dedupe_key="k"))
+    goes = ledger.requests.open(**make_request_args(cause=Cause.SCHEDULE))
+    ledger.leases.acquire("m", goes.id, LEASE_TTL, NOW)
+    ledger.requests.mark(goes.id, now=NOW, state=RequestState.CLAIMED, step="admit")
+    go(ledger, source)
+    assert ledger.requests.get(waits.id).state is RequestState.SKIPPED
+
+
+# ---------------------------------------------------------------- what makes nothing new
+
+
+def test_a_version_that_is_judged_again_asks_no_source_and_keeps_its_data(ledger: Ledger, source: FakeSource) -> None:
+    served = go(ledger, source)
+    close(ledger, served, RequestState.SERVED)
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    waits = judge_again(ledger, make_candidate(version=7), served, "version 6 was released meanwhile", NOW)
+    assert judge_again(ledger, make_candidate(version=7), served, "said otherwise", NOW + HOUR) == waits
+    source.answers = False
+    request = go(ledger, source, waits.run_id)
+    assert (request.id, request.state, request.cause) == (waits.id, RequestState.CLAIMED, Cause.NEW_DATA)
+    assert (request.watermark, request.as_of) == (WATERMARK, AS_OF)
+
+
+def test_a_run_cannot_say_itself_that_a_version_is_judged_again(ledger: Ledger, source: FakeSource) -> None:
+    with pytest.raises(BadRunParameter, match="'judge_again': found no such parameter"):
+        asked(ledger, source, judge_again=7)
+
+
+def test_an_override_takes_the_data_of_its_version_and_is_a_persons(ledger: Ledger, source: FakeSource) -> None:
+    made_for = go(ledger, source)
+    close(ledger, made_for, RequestState.SERVED)
+    ledger.models.add_candidate(make_candidate(version=7, request_id=made_for.id))
+    source.answers = False
+    conf = {"override": 7, "reason": "the timetable changed"}
+    request = go(ledger, source, "run-2", cause=Cause.PERSON, detail={"user": "ada", **conf})
+    assert (request.state, request.watermark, request.as_of) == (RequestState.CLAIMED, WATERMARK, AS_OF)
+    with pytest.raises(BadRunParameter, match="'override': found a run that the API started"):
+        asked(ledger, source, "run-3", **conf)
+
+
+def test_a_dry_run_goes_during_hold_and_cooldown_and_uses_nothing_up(ledger: Ledger, source: FakeSource) -> None:
+    close(ledger, go(ledger, source), RequestState.SERVED)
+    ledger.holds.place("m", by="ada", reason="wrong fares", now=NOW)
+    source.frame = rows(110, WATERMARK + 10 * HOUR)
+    dry = asked(ledger, source, "run-2", dry_run=True)
+    close(ledger, dry, RequestState.SERVED, NOW + 5 * HOUR)
+    ledger.holds.lift("m", by="ada", reason="repaired", now=NOW)
+    request = go(ledger, source, "run-3", now=NOW + 6 * HOUR)
+    assert request.state is RequestState.CLAIMED, "the ten new rows are still new, and the cooldown is over"

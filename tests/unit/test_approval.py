@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evergreen.core.approval import decide, must_explain, outcome, what_changed, why_ask, why_not_asked
-from evergreen.core.records import FLEET, Approval, ApprovalState, CandidateState, Champion, Hold, Verdict
+from evergreen.core.approval import (
+    decide,
+    must_explain,
+    outcome,
+    overridden,
+    what_changed,
+    why_ask,
+    why_not_asked,
+)
+from evergreen.core.overtaken import stale, superseded
+from evergreen.core.records import FLEET, Approval, ApprovalState, CandidateState, Champion, GateState, Hold, Verdict
 from evergreen.core.verdict_json import digest
-from records import NOW, make_candidate, make_spec, make_verdict
+from evergreen.fakes.ledger import in_memory_ledger
+from records import NOW, make_candidate, make_request_args, make_spec, make_verdict
 
 HELD = Hold("m", "ann", "wrong fares", NOW)
 APART = make_verdict(ask_why="the champion could not be compared: column 'x' is gone")
@@ -150,6 +160,7 @@ FIRST = Champion("m", None, 0)
         (replace(PASSED, state=CandidateState.REJECTED), FIRST, None, "is rejected by now"),
         (replace(PASSED, state=CandidateState.RELEASED), FIRST, None, "is released by now"),
         (replace(PASSED, state=CandidateState.ROLLED_BACK), FIRST, None, "is rolled back by now"),
+        (replace(PASSED, state=CandidateState.TO_OVERRIDE), FIRST, None, "is to override by now"),
     ],
 )
 def test_what_changed_since_the_question_was_put(candidate: Any, champion: Champion, hold: Any, told: str) -> None:
@@ -158,19 +169,130 @@ def test_what_changed_since_the_question_was_put(candidate: Any, champion: Champ
     assert bool(found) == bool(told)
 
 
+def told(state: ApprovalState, reason: str = "", *, by: str | None = "ann", overrides: str = "") -> str:
+    return outcome(replace(ASKED, version=3, state=state, answered_by=by, reason=reason, overrides=overrides))
+
+
 def test_every_outcome_is_a_sentence_that_says_what_may_be_done() -> None:
-    told = {
-        "approved by ann": answer(),
-        "rejected by ann: odd": answer(approve=False, reason="odd"),
-        "expired": answer(by=None),
-        "void": answer(approve=False),
-    }
-    for words, decision in told.items():
-        assert words in outcome("m", 3, decision)
-        assert outcome("m", 3, decision).startswith("version 3: ")
-    assert "`evergreen retrain m`" in outcome("m", 3, answer(approve=False))
+    assert told(ApprovalState.APPROVED) == "version 3: approved by ann"
+    assert told(ApprovalState.APPROVED, "seen") == "version 3: approved by ann: seen"
+    assert told(ApprovalState.REJECTED, "odd") == "version 3: rejected by ann: odd"
+    assert told(ApprovalState.SUPERSEDED, "version 4 came before an answer", by=None) == (
+        "version 3: superseded: version 4 came before an answer"
+    )
+    for state in (ApprovalState.EXPIRED, ApprovalState.VOID):
+        assert "`evergreen retrain m` asks again" in told(state, "so", by=None)
+
+
+def test_an_override_is_told_with_what_it_sets_aside_and_is_asked_for_by_its_own_command() -> None:
+    failed = "auc ≥ 0.6 (0.5)"
+    approved = told(ApprovalState.APPROVED, "the airport is shut", overrides=failed)
+    assert approved == "version 3: approved by ann, overriding auc ≥ 0.6 (0.5): the airport is shut"
+    for state in (ApprovalState.EXPIRED, ApprovalState.VOID):
+        assert "`evergreen approve m --override --version 3` asks again" in told(state, "so", overrides=failed)
+
+
+def test_a_void_that_another_run_makes_good_names_its_request() -> None:
+    again = in_memory_ledger().requests.open(**make_request_args())
+    said = outcome(replace(ASKED, state=ApprovalState.VOID, reason="the champion has changed"), again)
+    assert said.endswith(f"Request {again.id} judges it again, against the champion of now")
+    assert "retrain" not in said
 
 
 def test_a_reason_is_needed_only_against_the_odds() -> None:
     assert must_explain(make_verdict(), None) == ""
     assert must_explain(APART, HELD).count(";") == 1
+
+
+def test_gates_that_failed_ask_in_every_mode_and_need_a_reason() -> None:
+    refused = make_verdict(passed=False)
+    assert overridden(make_verdict()) == ""
+    assert overridden(refused) == "auc ≥ 0.6 (0.5)"
+    for mode in ("auto", "manual"):
+        assert "it sets aside gates that failed: auc ≥ 0.6 (0.5)" in ask({"mode": mode}, refused)
+    assert "gates that failed" in must_explain(refused, None)
+
+
+def test_gates_that_were_not_judged_are_set_aside_by_an_override_too() -> None:
+    [gate] = make_verdict(passed=False).gates
+    unknown = replace(gate, metric="rehearsal", limit="loads", state=GateState.NOT_JUDGED, candidate=None)
+    assert overridden(make_verdict(gates=(gate, unknown))) == "auc ≥ 0.6 (0.5), rehearsal loads (not judged)"
+
+
+# ---------------------------------------------------------------- when people are told again
+
+
+@pytest.mark.parametrize("name", ["remind_after", "escalate_after"])
+def test_people_are_told_again_before_the_question_ends(name: str) -> None:
+    assert getattr(make_spec(approval={name: "4h"}).approval, name) == timedelta(hours=4)
+    assert getattr(make_spec().approval, name) is None
+    for after in ("24h", "2d"):
+        with pytest.raises(ValidationError) as refused:
+            make_spec(approval={name: after})
+        assert "shorter than timeout (1d)" in str(refused.value)
+        assert refused.value.errors()[0]["loc"] == ("approval", name)
+
+
+# ---------------------------------------------------------------- what overtakes a question
+
+
+def asked(version: int, number: int, **changes: Any) -> Approval:
+    """The question of this number about a version, each by a request of its own."""
+    told = {"id": f"q{number}", "version": version, "request_id": f"r{number}", "run_id": f"run-{number}", **changes}
+    return replace(ASKED, **told)
+
+
+def overtaken(*questions: Approval, let_through: int = 0) -> dict[str, str]:
+    found = {one.id: superseded(one, questions, let_through=let_through) for one in questions}
+    return {name: why for name, why in found.items() if why}
+
+
+def test_a_newer_version_supersedes_whichever_was_asked_about_first() -> None:
+    assert overtaken(asked(7, 1)) == {}
+    assert overtaken(asked(7, 1), asked(8, 2)) == {"q1": "version 8 came before an answer"}
+    assert overtaken(asked(8, 1), asked(7, 2)) == {"q2": "version 8 came before an answer"}
+    assert overtaken(asked(7, 1), asked(8, 2), asked(9, 3)) == dict.fromkeys(
+        ("q1", "q2"), "version 9 came before an answer"
+    )
+
+
+def test_a_newer_version_that_was_answered_supersedes_only_what_was_asked_before_it() -> None:
+    rejected = asked(8, 2, state=ApprovalState.REJECTED)
+    assert overtaken(asked(7, 1), rejected) == {"q1": "version 8 came before an answer"}
+    assert "q3" not in overtaken(rejected, asked(7, 3))
+
+
+def test_a_newer_version_that_passes_without_a_person_supersedes_too() -> None:
+    assert overtaken(asked(7, 1), let_through=8) == {"q1": "version 8 came before an answer"}
+    assert overtaken(asked(7, 1), let_through=7) == {}
+
+
+def test_of_one_version_the_newest_question_stays() -> None:
+    assert overtaken(asked(7, 1), asked(7, 2)) == {"q1": "request r2 asks about it anew"}
+    assert overtaken(asked(7, 1), asked(7, 2, request_id="r1")) == {}  # a run that was cleared and asks again
+    assert overtaken(asked(7, 1), asked(7, 2, state=ApprovalState.VOID)) == {}
+
+
+def test_an_override_supersedes_nothing_and_only_what_came_later_supersedes_it() -> None:
+    override = {"overrides": "auc ≥ 0.6 (0.5)"}
+    assert overtaken(asked(7, 1), asked(8, 2, **override)) == {}
+    assert overtaken(asked(8, 1), asked(7, 2, **override)) == {}
+    assert overtaken(asked(7, 1, **override), asked(8, 2)) == {"q1": "version 8 came before an answer"}
+    assert overtaken(asked(7, 1, **override), asked(7, 2, **override)) == {}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "told"),
+    [
+        (PASSED, FIRST, ""),
+        (PASSED, Champion("m", "x", 1), "the champion has changed"),
+        (replace(PASSED, verdict=AGAIN), FIRST, ""),  # whoever had it judged is about to ask anew
+        (replace(PASSED, state=CandidateState.TO_OVERRIDE), FIRST, ""),
+        (replace(PASSED, state=CandidateState.REJECTED), FIRST, "is rejected by now"),
+        (replace(PASSED, state=CandidateState.RELEASED), Champion("m", "x", 1), "is released by now"),
+    ],
+)
+def test_what_nobody_should_read_any_more(candidate: Any, champion: Champion, told: str) -> None:
+    found = stale(ASKED, candidate, champion)
+    assert told in found
+    assert bool(found) == bool(told)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evergreen.core.approval import decide
+from evergreen.core.approval import decide, dismissal
 from evergreen.core.approvers import Approvers, approvers_of
 from evergreen.core.records import ApprovalState, Cause, TriggerRequest
 from evergreen.core.roles import assigned_ids, may_answer
 from evergreen.core.spec_approval import Approval
 from evergreen.fakes.ledger import in_memory_ledger
-from records import make_request_args, make_spec
+from records import NOW, make_candidate, make_request_args, make_spec
 
 # ---------------------------------------------------------------- the spec
 
@@ -103,14 +103,14 @@ def asked(request: TriggerRequest | None, *, four_eyes: bool = True, enforced: b
 def test_whoever_started_the_run_is_left_out() -> None:
     for started in (request(user="bert"), request(Cause.API, user="bert"), request(user="bert", requested_by="bert")):
         who = asked(started)
-        assert who.ids == ["role:Approver", "user:anna", "not:bert"]
+        assert who.ids == ["role:Approver", "user:anna", "user:evergreen", "not:bert"]
         assert who.told().endswith("Four-eyes: not bert, who started this run.")
     assert asked(request(user="bert", requested_by="carl")).excluded == ("bert", "carl")
 
 
 def test_with_two_eyes_nobody_is_left_out() -> None:
     who = asked(request(user="bert"), four_eyes=False)
-    assert who.ids == ["role:Approver", "user:anna"]
+    assert who.ids == ["role:Approver", "user:anna", "user:evergreen"]
     assert who.told() == "Who may answer: whoever has the role Approver or Admin and anna."
 
 
@@ -130,7 +130,7 @@ def test_a_run_started_with_the_platforms_account_says_that_nobody_knows_who_it_
 
 def test_where_nothing_is_enforced_nobody_in_particular_is_asked_and_the_page_says_so() -> None:
     who = asked(request(user="bert"), enforced=False)
-    assert (who.ids, who.excluded) == ([], ())
+    assert (who.ids, who.excluded, who.service) == ([], (), "")
     assert "roles and four-eyes are not enforced" in who.told()
 
 
@@ -145,3 +145,22 @@ def test_an_answer_of_somebody_left_out_is_void_though_airflow_let_it_through(ap
     assert "who started the run" in found.why
     assert decide(by="bert", **answer).state is (ApprovalState.APPROVED if approve else ApprovalState.REJECTED)
     assert decide(by=None, **answer).state is ApprovalState.EXPIRED
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_an_answer_of_the_platforms_own_account_decides_on_nothing(approve: bool) -> None:
+    answer: dict[str, Any] = {"approve": approve, "explain": "", "changed": ""}
+    found = decide(by="Evergreen", reason="odd", service="evergreen", **answer)
+    assert (found.state, found.by) == (ApprovalState.VOID, None)
+    assert "the platform's own account" in found.why
+    expected = ApprovalState.APPROVED if approve else ApprovalState.REJECTED
+    assert decide(by="admin", reason="odd", service="", **answer).state is expected  # embedded: admin is a person too
+
+
+def test_an_answer_that_only_ends_a_wait_decides_on_nothing_whoever_gives_it() -> None:
+    ledger = in_memory_ledger()
+    ledger.models.add_candidate(make_candidate())
+    asked = ledger.approvals.ask(make_candidate(), request_id="r", run_id="x", expires_at=NOW, now=NOW)
+    ended = replace(asked, state=ApprovalState.SUPERSEDED, reason="version 2 came before an answer")
+    found = decide(approve=False, by="admin", reason=dismissal(ended), explain="", changed="")
+    assert found.state is ApprovalState.VOID

@@ -312,5 +312,53 @@ def test_a_problem_is_one_readable_paragraph(project: Path) -> None:
     write_spec(project, "delay", ("- schedule:", "- schedul:"))
     assert str(only_problem(project)) == (
         "models/delay/model.yaml:17: triggers[1].schedul: found unknown key 'schedul'; "
-        "allowed: schedule, new_data. Did you mean 'schedule'?"
+        "allowed: schedule, new_data, upstream. Did you mean 'schedule'?"
     )
+
+
+# ---------------------------------------------------------------- upstream models
+
+
+def wait_for(root: Path, name: str, *others: str) -> None:
+    triggers = "".join(f"\n  - upstream: {other}" for other in others)
+    write_spec(root, name, ('- schedule: "0 3 * * *"', '- schedule: "0 3 * * *"' + triggers))
+
+
+def test_an_upstream_model_must_be_there(tmp_path: Path) -> None:
+    root = make_project(tmp_path, "fares", "seats")
+    wait_for(root, "seats", "fares")
+    assert load_catalog(root).specs["seats"].upstream == ["fares"]
+    wait_for(root, "seats", "fare")
+    problem = only_problem(root)
+    assert (problem.place, problem.field) == ("models/seats/model.yaml:18", "triggers[2].upstream")
+    assert (problem.found, problem.allowed, problem.do) == ("no model 'fare'", "fares", "Did you mean 'fares'?")
+    assert list(load_catalog(root).specs) == ["fares"]
+
+
+def test_an_upstream_model_whose_spec_is_broken_is_told_there_only(tmp_path: Path) -> None:
+    root = make_project(tmp_path, "fares", "seats")
+    wait_for(root, "seats", "fares")
+    write_spec(root, "fares", ("train: 90d", "train: 90"))
+    assert only_problem(root).file == "models/fares/model.yaml"
+    assert list(load_catalog(root).specs) == ["seats"]
+
+
+def test_models_that_wait_for_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    root = make_project(tmp_path, "a", "b", "c", "d", "own")
+    for name, others in {"a": ["c", "d"], "b": ["a"], "c": ["b"], "own": ["own"]}.items():
+        wait_for(root, name, *others)
+    catalog = load_catalog(root)
+    assert list(catalog.specs) == ["d"]
+    assert [(p.file.split("/")[1], p.line, p.found) for p in catalog.problems] == [
+        ("a", 18, "a circle: a → c → b → a"),
+        ("b", 18, "a circle: b → a → c → b"),
+        ("c", 18, "a circle: c → b → a → c"),
+        ("own", 18, "a circle: own → own"),
+    ]
+
+
+def test_a_running_task_reads_no_other_models_spec(tmp_path: Path) -> None:
+    root = make_project(tmp_path, "fares", "seats")
+    wait_for(root, "seats", "fares")
+    catalog = load_catalog(root, only="seats")
+    assert (list(catalog.specs), catalog.problems) == (["seats"], ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,10 +163,74 @@ def test_history_tells_when_what_which_who_and_why_within_80_columns(run: Run, l
     assert max(map(len, run("history").out.splitlines())) <= 80
     rows = run("history", "--json").json
     assert [(row["model"], row["what"], row["version"]) for row in rows] == [
+        ("delay", "prepared", 1),
         ("delay", "released", 1),
+        ("delay", "prepared", 2),
+        ("delay", "replaced", 1),
         ("delay", "released", 2),
         ("all models", "held (all models)", None),
     ]
+
+
+def test_history_since_a_time(run: Run, ledger: Ledger) -> None:
+    ledger.holds.place("delay", by="ada", reason="later", now=datetime.now(UTC) + timedelta(hours=9))
+    then = (datetime.now(UTC) + timedelta(hours=8)).isoformat()
+    assert [row["what"] for row in run("history", "delay", "--since", then, "--json").json] == ["held"]
+    assert len(run("history", "delay", "--since", "7d", "--json").json) == 6
+    assert len(run("history", "delay", "--since", "2001-01-01", "--json").json) == 6
+    assert run("history", "delay", "--since", "2999-01-01").out.startswith("Nothing happened to delay since 2999")
+    told = run("history", "--since", "yesterday")
+    assert told.status == 1
+    assert "--since: found 'yesterday'; allowed: a day" in told.err
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_history_as_a_file_holds_all_columns(run: Run, ledger: Ledger, project: Path, kind: str) -> None:
+    import polars as pl
+
+    told = run("history", "delay", "--export", f"told.{kind}")
+    assert told.status == 0, told.err
+    assert told.out == f"Wrote 5 events to told.{kind}\n"
+    file = project / f"told.{kind}"
+    frame = pl.read_csv(file, try_parse_dates=True) if kind == "csv" else pl.read_parquet(file)
+    assert frame.columns == ["time", "model", "what", "version", "who", "why"]
+    assert frame["time"].dtype == pl.Datetime("us", "UTC")
+    rows = [(row["what"], row["version"], row["why"]) for row in run("history", "delay", "--json").json]
+    assert frame.select("what", "version", "why").rows() == rows
+    assert [path.name for path in project.glob(".told*")] == []
+    if kind == "csv":
+        assert file.read_text().splitlines()[1].partition(",")[0].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("told.xlsx", "found a name that ends with '.xlsx'; allowed: .csv, .parquet"),
+        ("told", "found a name without an ending; allowed: .csv, .parquet"),
+        ("nowhere/told.csv", "found no folder nowhere"),
+    ],
+)
+def test_history_refuses_a_file_of_another_kind(run: Run, ledger: Ledger, file: str, found: str) -> None:
+    told = run("history", "--export", file)
+    assert (told.status, told.out) == (1, "")
+    assert found in told.err
+
+
+def test_an_export_that_fails_leaves_the_older_file_as_it_was(
+    run: Run, ledger: Ledger, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import polars as pl
+
+    (project / "told.csv").write_text("older")
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", full)
+    with pytest.raises(OSError, match="No space"):
+        run("history", "--export", "told.csv")
+    assert (project / "told.csv").read_text() == "older"
+    assert list(project.glob(".told*")) == []
 
 
 def test_history_of_a_model_to_which_nothing_happened(run: Run, project: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from evergreen import wiring
 from evergreen.cli import main
 from evergreen.core.ports import Ledger
+from evergreen.core.reconciling import RECONCILER, detail_of
 from evergreen.core.records import FLEET, RequestState
 from ledgers import release, roll_back
 from records import make_candidate, make_request_args
@@ -74,3 +75,19 @@ def test_a_hold_on_all_models_is_told_once(ledger: Ledger, capsys: pytest.Captur
     assert "delay is" not in words
     row = json.loads(status(capsys, "--json"))["models"][0]
     assert (row["hold_of"], row["rolled_back"], row["version"]) == (FLEET, False, 2)
+
+
+@pytest.mark.parametrize(("ago", "words"), [(30, ""), (330, "Nothing heard from the reconciler for 5 min")])
+def test_a_reconciler_that_is_silent_is_told_of_where_airflow_runs(
+    ledger: Ledger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ago: int,
+    words: str,
+) -> None:
+    ledger.heartbeats.beat(RECONCILER, detail_of({}), datetime.now(UTC) - timedelta(seconds=ago))
+    assert "reconciler" not in status(capsys), "nothing runs here, so nobody expects to hear of it"
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://localhost:8080")
+    told = " ".join(status(capsys).split())
+    assert words in told
+    assert ("reconciler" in told) is bool(words)

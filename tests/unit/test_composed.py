@@ -14,7 +14,7 @@ import pytest
 from evergreen.composed import docker_cli, waiting
 from evergreen.composed.docker_cli import check_docker, check_here, environment
 from evergreen.composed.env_file import SECRETS, Refused
-from evergreen.composed.showing import event, megabytes, table
+from evergreen.composed.showing import event, megabytes, reconciler, table
 from evergreen.composed.waiting import describe, is_ready, late, why_not
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +157,19 @@ def test_events_are_cut_to_the_table() -> None:
         event("2026-11-25 09:00\tserving-blue\tdied\tstatus 137") == "2026-11-25 09:00  serving-blue  died  status 137"
     )
     assert len(event("x" * 200)) == 80
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, []),  # the ledger cannot be asked
+        (["60"], []),
+        (["330"], ["", "Nothing heard from the reconciler for 5 min: see docs/runbook.md."]),
+        ([], ["", "Nothing heard from the reconciler yet: see docs/runbook.md."]),
+    ],
+)
+def test_a_silent_reconciler_is_told_of(answer: list[str] | None, told: list[str]) -> None:
+    assert reconciler(answer) == told
 
 
 @pytest.mark.parametrize(

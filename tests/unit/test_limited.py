@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from evergreen.core.errors import PromotionConflict, RunEnds, SourceUnavailable
+from evergreen.core.errors import LeaseLost, PromotionConflict, RunEnds, SourceUnavailable
 from evergreen.orchestration.limited import InTheChild, MemoryExceeded, StepKilled, in_child
 
 PLENTY = 100_000.0  # MB
@@ -73,7 +73,7 @@ def test_an_error_that_cannot_cross_is_told_and_so_is_a_result() -> None:
         in_child("train", PLENTY, lambda: lambda: 1)
 
 
-def test_above_its_limit_it_is_stopped_and_told_what_to_do() -> None:
+def test_above_its_limit_it_is_stopped_and_told_what_to_do(pytestconfig: pytest.Config) -> None:
     limit = psutil.Process().memory_info().rss / 1e6 + 60
     kept: list[bytearray] = []
 
@@ -90,7 +90,7 @@ def test_above_its_limit_it_is_stopped_and_told_what_to_do() -> None:
     for told in ("step train", f"{limit:,.0f} MB", "window.train", "columns", "EVERGREEN_TRAINING_MEMORY_MB"):
         assert told in str(raised.value)
     assert raised.value.retryable is False
-    assert children() == []
+    assert children(pytestconfig) == []
 
 
 @pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, "ran out of memory"), (signal.SIGTERM, "SIGTERM")])
@@ -106,7 +106,7 @@ def test_it_is_the_first_that_the_kernel_takes() -> None:
     assert Path("/proc/self/oom_score_adj").read_text().strip() != "1000"
 
 
-def test_an_interrupted_parent_leaves_no_child() -> None:
+def test_an_interrupted_parent_leaves_no_child(pytestconfig: pytest.Config) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise TimeoutError("enough")
 
@@ -117,7 +117,7 @@ def test_an_interrupted_parent_leaves_no_child() -> None:
             in_child("train", PLENTY, lambda: time.sleep(30))
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert children() == []
+    assert children(pytestconfig) == []
 
 
 def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
@@ -162,8 +162,18 @@ def test_it_says_what_was_held(caplog: pytest.LogCaptureFixture) -> None:
     assert "of 4,000 MB" in caplog.text
 
 
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+OTHERS = pytest.StashKey[set[int]]()
+
+
+@pytest.fixture(autouse=True)
+def _others(request: pytest.FixtureRequest) -> None:
+    """Children that other tests of this process have left on purpose, such as a fork server."""
+    request.config.stash[OTHERS] = {process.pid for process in psutil.Process().children()}
+
+
+def children(config: pytest.Config) -> list[psutil.Process]:
+    found = (process for process in psutil.Process().children() if process.pid not in config.stash[OTHERS])
+    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def until(true: Any) -> None:
@@ -171,3 +181,39 @@ def until(true: Any) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# ---------------------------------------------------------------- renewed meanwhile
+
+
+def test_what_must_be_renewed_is_renewed_here_while_the_child_works(tmp_path: Path) -> None:
+    renewed: list[int] = []
+
+    def renew() -> None:
+        renewed.append(os.getpid())
+        if len(renewed) == 2:
+            (tmp_path / "twice").touch()
+
+    found = in_child("train", PLENTY, lambda: until((tmp_path / "twice").exists), renew=renew, every=0.01)
+    assert found is None
+    assert set(renewed) == {os.getpid()}
+
+
+def test_it_is_renewed_only_as_often_as_asked() -> None:
+    in_child("train", PLENTY, lambda: None, renew=lambda: pytest.fail("too soon"), every=60)
+
+
+def test_what_cannot_be_renewed_stops_the_child(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    def renew() -> None:
+        raise LeaseLost("another has it")
+
+    def act() -> None:
+        time.sleep(30)
+        (tmp_path / "written").touch()
+
+    began = time.monotonic()
+    with pytest.raises(LeaseLost, match="another has it"):
+        in_child("train", PLENTY, act, renew=renew, every=0.01)
+    assert time.monotonic() - began < 10
+    assert children(pytestconfig) == []
+    assert not (tmp_path / "written").exists()

@@ -22,9 +22,12 @@ from evergreen.adapters.ledger import open_ledger
 from evergreen.adapters.ledger.engine import Database, LedgerRefused
 from evergreen.adapters.ledger.tables import HEAD, VERSION_TABLE, UtcTime, metadata
 from evergreen.adapters.ledger.upgrade import MIGRATIONS, run_alembic
-from evergreen.core.records import CandidateState, GateResult, GateState, ReleaseKind, Verdict
-from ledgers import POSTGRES, release, roll_back, url_of
-from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_snapshot
+from evergreen.core.records import CandidateState, GateResult, GateState, Hold, ReleaseKind, RolloutState, Verdict
+from evergreen.core.verdict_json import digest, to_json
+from ledgers import KINDS, LATER, passed, release, roll_back, url_of
+from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_snapshot, make_verdict
+
+SQL = [kind for kind in KINDS if kind != "memory"]
 
 
 @pytest.fixture
@@ -32,10 +35,13 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'state' / 'ledger.db'}"
 
 
-def test_the_revisions_lead_to_the_tables_of_the_code(url: str) -> None:
+@pytest.mark.parametrize("kind", SQL)
+def test_the_revisions_lead_to_the_tables_of_the_code(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
     open_ledger(url)
     with Database(url).read() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+        # Alembic cannot compare the default of a JSON column on Postgres.
+        options = {"version_table": VERSION_TABLE, "compare_server_default": kind == "sqlite"}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
         assert set(inspect(connection).get_table_names()) == {*metadata.tables, VERSION_TABLE}
         version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
@@ -95,10 +101,12 @@ def _fill_0001(connection: Connection) -> None:
     _insert(connection, "trigger_request", id="request-1", **names, **times, **told)
     _insert(connection, "lease", model="m", holder="request-1", fence=3, expires_at=NOW)
     snapshot = make_snapshot()
+    row = {name: value for name, value in vars(snapshot).items() if name != "suite"}
     parts = [{**vars(part), "day": part.day.isoformat()} for part in snapshot.parts]
-    _insert(connection, "snapshot", **{**vars(snapshot), "parts": parts})
+    _insert(connection, "snapshot", **{**row, "parts": parts})
     for version, verdict in VERDICTS_OF_0001.items():
         row = vars(make_candidate(version=version, generation_seen=version - 1))
+        del row["made_with"]
         _insert(connection, "candidate", **{**row, "state": STATES_OF_0001[version].value, "verdict": verdict})
     told = {"pool": "default", "generation": 1, "request_id": "request-1", "released_by": "ada", "reason": "gates"}
     bundle = {"model": "m", "version": 1, "bundle": f"{1:064x}", "watermark": WATERMARK, "released_at": NOW}
@@ -109,18 +117,173 @@ def _fill_0001(connection: Connection) -> None:
     _insert(connection, "replica", pool="default", replica="r1", **live)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", *(["postgres"] if POSTGRES else [])])
-def test_a_ledger_of_issue_2_opens_with_all_that_it_holds(kind: str, tmp_path: Path) -> None:
-    url = url_of(kind, tmp_path)
+def _fill_0002(connection: Connection) -> None:
+    """A row or more in every table that revision 0002 added, and in `release` of all that it can tell since.
+
+    Model m goes from version 1 to 4, and back to 1 by a rollback; n from 1 to 2; only o is where it began.
+    """
+    passed = {"state": "released", "verdict": to_json(make_verdict())}
+    for model, version in (("m", 4), ("n", 1), ("n", 2), ("o", 1)):
+        row = vars(make_candidate(model=model, version=version))
+        del row["made_with"]
+        _insert(connection, "candidate", **{**row, **passed})
+    for model, version, generation, more in (
+        ("m", 4, 2, {"released_by": "ben"}),
+        ("n", 1, 1, {}),
+        ("m", 1, 3, {"kind": "rollback", "act": "run-9", "reason": "wrong fares", "released_at": LATER}),
+        ("o", 1, 1, {}),
+        ("n", 2, 2, {}),
+    ):
+        _release(connection, model, version, generation, **more)
+    for model, generation in (("m", 3), ("n", 2), ("o", 1)):
+        made = {"model": model, "release": f"{model}-{generation}", "generation": generation}
+        if model != "m":
+            connection.execute(text("INSERT INTO champion VALUES (:model, :release, :generation)"), made)
+    connection.execute(text("UPDATE champion SET release_id = 'm-3', generation = 3 WHERE model = 'm'"))
+    held = {"model": "m", "number": 1, "held": True, "by": "ada", "reason": "wrong fares", "at": LATER}
+    _insert(connection, "hold_event", **held)
+    asked = {"model": "m", "version": 4, "request_id": "request-4", "run_id": "run-4", "bundle": f"{4:064x}"}
+    told = {"generation_seen": 1, "evidence": digest(make_verdict()), "asked_at": NOW, "expires_at": LATER}
+    answer = {"state": "approved", "answered_by": "ben", "reason": "looks well", "answered_at": NOW}
+    _insert(connection, "approval", id="approval-1", **asked, **told, **answer)
+    _insert(connection, "approval", id="approval-2", **{**asked, "version": 2}, **told, state="open", reason="")
+
+
+def _release(connection: Connection, model: str, version: int, generation: int, **more: object) -> None:
+    """A release as 0002 and 0003 keep it, with its event."""
+    made = {"id": f"{model}-{generation}", "model": model, "version": version, "generation": generation}
+    told = {"pool": "default", "request_id": f"request-{version}", "released_by": "ada", "reason": "gates"}
+    row = {**made, **told, "bundle": f"{version:064x}", "watermark": WATERMARK, "released_at": NOW, **more}
+    _insert(connection, "release", **row)
+    event = {"actor": row["released_by"], "reason": row["reason"], "at": row["released_at"]}
+    _insert(connection, "release_event", release_id=row["id"], state="live", **event)
+
+
+def _fill_0003(connection: Connection) -> None:
+    """A row in every table that revision 0003 added."""
+    token = {"id": "token-1", "caller": "shop", "sha256": f"{7:064x}", "reason": "", "created_by": "ada"}
+    _insert(connection, "caller_token", created_at=NOW, **token)
+    event = {"slot": "serving-blue", "key": "died-1", "what": "died", "detail": "exit status 137", "at": NOW}
+    _insert(connection, "slot_event", **event)
+    connection.execute(text("UPDATE replica SET reasons = '[\"no space left\"]'"))
+
+
+FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003}
+
+
+def _ledger_of(revision: str, url: str) -> None:
+    """A ledger as the program of this revision left it, with rows of all revisions until then."""
     with Database(url).write() as connection:
-        run_alembic(connection, "0001")
-        _fill_0001(connection)
-        tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
-        counts = {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables}
-    assert all(counts.values())
-    ledger = open_ledger(url)
+        for older, fill in FILLED.items():
+            if older <= revision:
+                run_alembic(connection, older)
+                fill(connection)
+
+
+def _counts(url: str) -> dict[str, int]:
+    """Rows by table."""
     with Database(url).read() as connection:
-        assert {table: connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in tables} == counts
+        tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
+        return {table: int(connection.scalar(text(f"SELECT count(*) FROM {table}"))) for table in tables}
+
+
+def test_every_revision_but_the_newest_is_upgraded_from() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert sorted([*FILLED, HEAD]) == sorted(revisions)
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize("revision", FILLED)
+def test_a_ledger_of_any_revision_opens_with_all_that_it_holds(revision: str, kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of(revision, url)
+    before = _counts(url)
+    assert all(before.values())
+    open_ledger(url)
+    after = _counts(url)
+    kept = set(before) - {"release_event"}  # 0004 adds what became of releases
+    assert {table: after[table] for table in kept} == {table: before[table] for table in kept}
+    assert after["release_event"] >= before["release_event"]
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize("revision", FILLED)
+def test_a_ledger_of_any_revision_works_on(revision: str, kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of(revision, url)
+    ledger = open_ledger(url)
+    before = ledger.releases.champion("m")
+    live = release(ledger, passed(ledger, 9, seen=before.generation))
+    assert (live.seen, live.generation) == (before.generation, before.generation + 1)
+    assert ledger.releases.get(str(before.release_id)).state is RolloutState.REPLACED
+    assert [made.state for made in ledger.releases.history("m")].count(RolloutState.LIVE) == 1
+    back = roll_back(ledger, ledger.models.candidate("m", 1), seen=live.generation, act="run-10")
+    assert (back.version, back.request_id, back.watermark) == (1, "request-1", WATERMARK)
+    assert ledger.releases.get(live.id).state is RolloutState.ROLLED_BACK
+    waits = ledger.requests.open(**make_request_args(run_id=None))
+    assert ledger.requests.unfinished() == [waits]
+
+
+@pytest.mark.parametrize("kind", SQL)
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+def test_releases_of_before_get_the_state_that_the_next_one_tells(revision: str, kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of(revision, url)
+    ledger = open_ledger(url)
+    told = [(r.model, r.version, r.state.value, r.seen, r.generation) for r in ledger.releases.history()]
+    assert sorted(told) == [
+        ("m", 1, "live", 2, 3),
+        ("m", 1, "replaced", 0, 1),
+        ("m", 4, "rolled_back", 1, 2),
+        ("n", 1, "replaced", 0, 1),
+        ("n", 2, "live", 1, 2),
+        ("o", 1, "live", 0, 1),
+    ]
+    assert [(r.model, r.state.value) for r in ledger.releases.live("default")] == [
+        ("m", "live"),
+        ("n", "live"),
+        ("o", "live"),
+    ]
+    assert ledger.releases.prepared() == []
+    assert {r.approval_id for r in ledger.releases.history()} == {""}
+    ended = [e for e in ledger.releases.events() if e.state is not RolloutState.LIVE]
+    assert [(e.release_id, e.version, e.state.value, e.by, e.reason, e.at) for e in ended] == [
+        ("release-1", 1, "replaced", "ben", "gates", NOW),
+        ("m-2", 4, "rolled_back", "ada", "wrong fares", LATER),
+        ("n-1", 1, "replaced", "ada", "gates", NOW),
+    ]
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_rows_of_revision_0003_mean_the_same_in_the_newest(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of("0003", url)
+    ledger = open_ledger(url)
+    request = ledger.requests.get("request-1")
+    assert (request.run_id, request.first_run, request.attempt, request.due_at) == ("run-1", "run-1", 0, None)
+    assert (request.queued, ledger.requests.for_run("m", "run-1")) == (False, request)
+    assert ledger.models.snapshot("m", "snap-1") == make_snapshot()
+    assert ledger.models.candidate("m", 4).made_with == {}
+    assert ledger.models.candidate("m", 4).verdict == make_verdict()
+    assert ledger.holds.applying("m") == Hold("m", "ada", "wrong fares", LATER)
+    approved, asked = ledger.approvals.history()
+    assert (approved.id, approved.answered_by, approved.overrides) == ("approval-1", "ben", "")
+    assert approved.evidence == digest(make_verdict())
+    assert ledger.approvals.open_ones() == [asked]
+    assert [token.caller for token in ledger.tokens.active()] == ["shop"]
+    assert [event.what for event in ledger.slot_events.latest(9)] == ["died"]
+    assert ledger.replicas.alive("default", NOW)[0].reasons == ("no space left",)
+    assert (ledger.events.history(), ledger.notices.latest(9)) == ([], [])
+    assert ledger.heartbeats.last("reconciler") is None
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_rows_of_issue_2_mean_the_same_in_the_newest(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of("0001", url)
+    ledger = open_ledger(url)
     request = ledger.requests.get("request-1")
     assert (request.watermark, request.as_of, request.closed_at, request.detail) == (WATERMARK, AS_OF, NOW, {"rows": 5})
     assert (ledger.leases.get("m").fence, ledger.models.snapshot("m", "snap-1")) == (3, make_snapshot())
@@ -137,9 +300,7 @@ def test_a_ledger_of_issue_2_opens_with_all_that_it_holds(kind: str, tmp_path: P
 
 
 def test_verdicts_of_issue_2_come_back_in_the_new_shape(url: str) -> None:
-    with Database(url).write() as connection:
-        run_alembic(connection, "0001")
-        _fill_0001(connection)
+    _ledger_of("0001", url)
     kept = {candidate.version: candidate for candidate in open_ledger(url).models.candidates("m")}
     assert {version: candidate.state for version, candidate in kept.items()} == STATES_OF_0001
     assert kept[1].verdict == Verdict(
@@ -155,17 +316,6 @@ def test_verdicts_of_issue_2_come_back_in_the_new_shape(url: str) -> None:
     )
     assert kept[3].verdict is None
     assert kept[3] == make_candidate(version=3, generation_seen=2)
-
-
-def test_a_ledger_of_issue_2_can_be_rolled_back(url: str) -> None:
-    with Database(url).write() as connection:
-        run_alembic(connection, "0001")
-        _fill_0001(connection)
-    ledger = open_ledger(url)
-    release(ledger, ledger.models.add_candidate(make_candidate(version=4, generation_seen=1)))
-    back = roll_back(ledger, ledger.models.candidate("m", 1))
-    assert (back.version, back.request_id, back.watermark) == (1, "request-1", WATERMARK)
-    assert [made.kind for made in ledger.releases.history("m")] == ["promotion", "promotion", "rollback"]
 
 
 def _open(url: str, barrier: object) -> None:

@@ -18,13 +18,23 @@ from typing import Any
 import httpx
 import pytest
 from tests.judgements import make_judgement
-from tests.records import make_candidate, make_request_args, make_spec, make_verdict
+from tests.ledgers import prepare, release
+from tests.records import make_candidate, make_request_args, make_snapshot, make_spec, make_verdict
 
 from evergreen.adapters.ledger import open_ledger
 from evergreen.core import evidence as ev
 from evergreen.core.catalog import Catalog
 from evergreen.core.metrics import Task
-from evergreen.core.records import CandidateState, GateResult, GateState, RequestState, SliceResult
+from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
+from evergreen.core.records import (
+    ApprovalState,
+    CandidateState,
+    Cause,
+    GateResult,
+    GateState,
+    RequestState,
+    SliceResult,
+)
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.store import InMemoryStore
@@ -45,6 +55,8 @@ PATHS = [
     "/evergreen/files/pages.css",
     "/evergreen/files/framed.js",
     "/evergreen/files/icon.svg",
+    "/evergreen/models/m/releases/1",
+    "/evergreen/models/m/snapshots/snap-1",
     "/evergreen/models/unknown",
     "/evergreen/openapi.json",
     "/evergreen/docs",
@@ -117,14 +129,8 @@ class World:
         candidate = self.ledger.models.judge(
             "m", version, verdict=verdict, state=CandidateState.PASSED, generation_seen=version - 1
         )
-        self.ledger.releases.release(
-            candidate,
-            pool="default",
-            released_by="ada",
-            reason="looked good",
-            watermark=None,
-            now=NOW - timedelta(hours=5),
-        )
+        at = NOW - timedelta(hours=5)
+        release(self.ledger, candidate, released_by="ada", reason="looked good", watermark=None, now=at)
         self.ledger.requests.mark(request.id, now=NOW, state=RequestState.SERVED, reason=f"released version {version}")
 
 
@@ -243,6 +249,17 @@ def test_the_models_page_has_one_row_a_model(world):
     assert "released version 1" in text
 
 
+def test_the_models_page_says_when_the_reconciler_is_silent_or_something_of_it_fails(world):
+    assert "Nothing heard from the reconciler yet" in page(world.ask("/evergreen/"))[0]
+    world.ledger.heartbeats.beat(RECONCILER, detail_of({}), datetime.now(UTC))
+    assert "reconciler" not in page(world.ask("/evergreen/"))[0]
+    trouble = Trouble("aliases", NOW - timedelta(minutes=5), EVIL)
+    world.ledger.heartbeats.beat(RECONCILER, detail_of({"aliases": trouble}), datetime.now(UTC))
+    answer = world.ask("/evergreen/")
+    assert "The reconciler: aliases fails since" in page(answer)[0]
+    assert EVIL not in answer.text
+
+
 def test_an_open_question_is_linked_to_where_it_is_answered(world):
     world.released()
     world.judged()
@@ -264,12 +281,105 @@ def test_a_model_s_page_tells_who_was_champion_and_why(world):
     world.released(2)
     world.judged(3, passed=False, reason="auc 0.5 is below 0.6")
     text, sound = page(world.ask("/evergreen/models/m"))
-    assert text.count("looked good") == 4  # twice as champion, twice in the history
+    history = text.partition('<h2 id="history">')[2]
+    assert text.partition('<h2 id="rollouts">')[0].count("looked good") == 2  # twice as champion
+    assert history.count("looked good") == 5  # prepared and released twice, replaced once
     assert "auc 0.5 is below 0.6" in text
     assert "/dags/rollback" in sound.links
     assert "/dags/m" in sound.links
     assert "/evergreen/models/m/versions/3#by-period" in sound.links
     assert "/evergreen/models/m/versions/2#by-period" not in sound.links  # it has no evidence
+
+
+def test_open_requests_tell_their_cause_and_until_when_they_are_put_off(world):
+    facts = {"metric": "drift.psi.max", "value": 0.31, "threshold": 0.2, "direction": "above", "window": "7d"}
+    detail = {**facts, "rows": 12000}
+    metric = make_request_args(cause=Cause.METRIC, dedupe_key="metric", run_id=None, detail=detail, now=NOW)
+    waits = world.ledger.requests.open(**metric)
+    until = NOW + timedelta(hours=3)
+    world.ledger.requests.put_off(waits.id, until=until, reason="cooldown: 6h since the last retrain", now=NOW)
+    runs = world.ledger.requests.open(**make_request_args(dedupe_key="r", run_id="run 5", now=NOW))
+    world.ledger.requests.mark(runs.id, now=NOW, state=RequestState.CLAIMED, step="train")
+    text, sound = page(world.ask("/evergreen/models/m"))
+    told = text.partition('<h2 id="requests">')[2].partition("<h2")[0]
+    assert "metric drift.psi.max is 0.31, above 0.2, over 7d and 12,000 rows" in told
+    assert "put off: cooldown: 6h since the last retrain" in told
+    assert f"{until:%Y-%m-%d %H:%M} UTC" in told
+    assert "running train" in told
+    assert "/dags/m/runs/run%205" in sound.links
+    world.ledger.requests.mark(waits.id, now=NOW, state=RequestState.EXPIRED)
+    world.ledger.requests.mark(runs.id, now=NOW, state=RequestState.FAILED)
+    assert "Open requests" not in page(world.ask("/evergreen/models/m"))[0]
+
+
+def test_rollouts_and_approvals_are_told_with_all_that_came_of_them(world):
+    world.released(1)
+    world.released(2)
+    world.judged(3)
+    candidate = world.ledger.models.candidate("m", 3)
+    ask = {"request_id": candidate.request_id, "run_id": "run 3", "expires_at": NOW + timedelta(hours=1), "now": NOW}
+    asked = world.ledger.approvals.ask(candidate, **ask, overrides="auc by carrier")
+    reason = "version 4 came before an answer"
+    world.ledger.approvals.answer(asked.id, state=ApprovalState.SUPERSEDED, by=None, reason=reason, now=NOW)
+    passed = world.ledger.models.judge("m", 3, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=2)
+    aborted = prepare(world.ledger, passed, released_by="bob", now=NOW)
+    world.ledger.releases.abort(aborted.id, by="cy", reason="the wrong month", now=NOW)
+    text, sound = page(world.ask("/evergreen/models/m"))
+    rollouts = text.partition('<h2 id="rollouts">')[2].partition("<h2")[0]
+    assert re.findall(r'class="state ([a-z-]+)"', rollouts) == ["aborted", "live", "replaced"]
+    assert "aborted by cy: the wrong month" in rollouts
+    assert f"/evergreen/models/m/releases/{aborted.id}" in sound.links
+    approvals = text.partition('<h2 id="approvals">')[2].partition("<h2")[0]
+    assert "superseded" in approvals
+    assert reason in approvals
+    assert "overrides auc by carrier" in approvals
+
+
+def test_a_version_tells_where_it_came_from_with_links(world):
+    world.ledger.models.add_snapshot(make_snapshot(suite="flights@abc123"))
+    world.released()
+    (live,) = world.ledger.releases.history("m")
+    text, sound = page(world.ask("/evergreen/models/m/versions/1"))
+    origin = text.partition('<h2 id="origin">')[2]
+    for part in (
+        f"</a> {live.id}: version 1, live since",
+        "which made it; served: released version 1",
+        "suite flights, sha256 abc123",
+        "code not recorded: made before Evergreen kept it",
+    ):
+        assert part in origin, part
+    for link in (
+        f"/evergreen/models/m/releases/{live.id}",
+        "/evergreen/models/m/snapshots/snap-1",
+        "/dags/m/runs/run%201",
+    ):
+        assert link in sound.links, link
+
+
+def test_a_release_and_a_snapshot_have_a_page_of_their_own(world):
+    world.ledger.models.add_snapshot(make_snapshot())
+    world.released()
+    (live,) = world.ledger.releases.history("m")
+    text, sound = page(world.ask(f"/evergreen/models/m/releases/{live.id}"))
+    assert "Where it came from" in text
+    assert "/evergreen/models/m/versions/1" in sound.links
+    text, sound = page(world.ask("/evergreen/models/m/snapshots/snap-1"))
+    assert "made from it: version 1" in text
+    assert "/evergreen/models/m/versions/1" in sound.links
+
+
+@pytest.mark.parametrize(
+    "path", ["m/releases/none", "m/snapshots/none", "other/releases/LIVE", "other/snapshots/snap-1"]
+)
+def test_a_release_or_snapshot_that_the_model_does_not_have_is_not_there(world, path):
+    world.ledger.models.add_snapshot(make_snapshot())
+    world.released()
+    (live,) = world.ledger.releases.history("m")
+    _, sound = page(world.ask(f"/evergreen/models/{path.replace('LIVE', live.id)}"), 404)
+    for link in sound.links:
+        assert world.ask(link).status_code != 503
+    if path == "m/releases/none":
+        assert f"/evergreen/models/m/releases/{live.id}" in sound.links
 
 
 def test_a_held_model_says_so_and_how_to_end_it(world):
@@ -301,7 +411,7 @@ def test_the_verdict_comes_first_then_every_chart_with_its_numbers(world, task, 
     order = [one for one in sound.ids if one != "content"]
     assert order[:3] == ["verdict", "by-period", "changed"]
     assert set(ids) < set(order)
-    assert order[-1] == "disagreements"
+    assert order[-2:] == ["disagreements", "origin"]
     charts = re.findall(r"<section .*?</section>", text, re.DOTALL)
     pictures = [one for one in charts if "<img" in one]
     assert len(pictures) == len(ids) + 3

@@ -38,7 +38,15 @@ class World:
         self.request_id = open_request(self.ledger)
 
     def pull(self) -> Snapshot:
-        return pull(self.spec, self.ledger, self.source, self.snapshots, self.store, request_id=self.request_id)
+        return pull(
+            self.spec,
+            self.ledger,
+            self.source,
+            self.snapshots,
+            self.store,
+            request_id=self.request_id,
+            lease=None,
+        )
 
     def rows(self) -> pl.DataFrame:
         return self.snapshots.read(self.pull().parts)

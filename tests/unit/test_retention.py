@@ -17,11 +17,12 @@ from evergreen.adapters.parquet_snapshots import ParquetSnapshots
 from evergreen.core import retention as rt
 from evergreen.core.ports import Ledger
 from evergreen.core.records import FLEET, ApprovalState, Candidate, CandidateState, Part, RequestState
+from evergreen.core.requested import again
 from evergreen.core.spec import Retention
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
-from evergreen.steps.housekeep import HOLDER, Housekept, housekeep
-from ledgers import release, roll_back
+from evergreen.steps.housekeep import HOLDER, Housekept, by_model, housekeep
+from ledgers import prepare, release, roll_back
 from records import make_candidate, make_request_args, make_snapshot, make_verdict
 
 NOW = datetime(2025, 6, 1, 4, tzinfo=UTC)
@@ -284,6 +285,86 @@ def check(world: World) -> None:
     last_two = list(dict.fromkeys(one.version for one in reversed(history)))[:2]
     for version in {*last_two, *asked, *newest}:
         assert world.whole(version), f"version {version}"
+
+
+# ---------------------------------------------------------------- what waits for a decision
+
+
+def test_a_prepared_release_stays_until_it_is_live_or_aborted(world: World) -> None:
+    world.version(1)
+    world.version(2)
+    passed = world.ledger.models.judge("m", 1, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=0)
+    prepared = prepare(world.ledger, passed, now=NOW - 90 * DAY)
+    assert world.keep_house().kept["m"][1] == "its release is prepared"
+    assert world.whole(1)
+    world.ledger.releases.abort(prepared.id, by="ada", reason="late", now=NOW, decline=True)
+    world.keep_house()
+    assert world.gone(1)
+
+
+def test_a_version_that_a_person_is_to_override_stays(world: World) -> None:
+    world.version(1, state=CandidateState.TO_OVERRIDE)
+    world.version(2)
+    assert world.keep_house().kept["m"][1] == "a person is to override its gates"
+    assert world.whole(1)
+
+
+@pytest.mark.parametrize("what", ["again", "override"])
+def test_a_refused_version_that_a_request_is_to_judge_again_stays(world: World, what: str) -> None:
+    requests = world.ledger.requests
+    first = requests.open(**make_request_args(now=NOW - 100 * DAY))
+    world.version(1, request_id=first.id, state=CandidateState.REJECTED)
+    world.version(2)
+    if what == "again":
+        asked = requests.open(**again(first, 1, generation=1, because="another champion"), now=NOW)
+    else:
+        asked = requests.open(**make_request_args(dedupe_key="o", detail={"override": 1}, now=NOW))
+    requests.mark(first.id, now=NOW, state=RequestState.SERVED)
+    assert world.keep_house().kept["m"][1] == "a request is to judge it again"
+    assert world.whole(1)
+    requests.mark(asked.id, now=NOW, state=RequestState.EXPIRED)
+    world.keep_house()
+    assert world.gone(1)
+
+
+# ---------------------------------------------------------------- a dry run
+
+
+def test_a_dry_run_changes_nothing_and_names_what_then_goes(world: World) -> None:
+    for number in range(1, 6):
+        world.version(number)
+    world.released(3)
+    world.put("bundles/lost/model.ubj", NOW - 91 * DAY)
+    before = dict(world.store.files)
+    told = world.keep_house(dry_run=True)
+    assert world.store.files == before
+    assert world.ledger.leases.get("m") is None
+    gone = [file.key for _, _, file in told.files]
+    assert gone
+    done = world.keep_house()
+    assert [file.key for _, _, file in done.files] == gone
+    assert sorted(set(before) - set(world.store.files)) == sorted(gone)
+    assert done.kept == told.kept == {"m": {5: "among the newest 1 (retention.versions)", 3: "live"}}
+    assert by_model(done)["m", "bundles"] == (9, 45)
+    assert by_model(done)["", "bundles"] == (1, 5)
+
+
+def test_a_dry_run_tells_of_a_run_at_work_and_leaves_it_its_lease(world: World) -> None:
+    world.version(1)
+    lease = world.ledger.leases.acquire("m", "request-9", DAY, NOW)
+    assert world.keep_house(dry_run=True).left_alone == {"m": "a run is at work"}
+    assert world.ledger.leases.get("m") == lease
+    assert world.keep_house(dry_run=True, now=NOW + 2 * DAY).left_alone == {}  # it has run out
+
+
+def test_only_one_model_is_kept_house_of(world: World) -> None:
+    world.version(1)
+    world.version(2)
+    for key in ("snapshots/other/1.parquet", "bundles/lost/model.ubj"):
+        world.put(key, NOW - 91 * DAY)
+    world.keep_house(only="m")
+    assert world.gone(1)
+    assert {"snapshots/other/1.parquet", "bundles/lost/model.ubj"} <= set(world.store.files)
 
 
 # ---------------------------------------------------------------- on a disk, with a run beside it

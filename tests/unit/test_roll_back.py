@@ -12,7 +12,7 @@ import pytest
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import BundleRefused, RehearsalFailed, ServingFailed
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Candidate, CandidateState, GateResult, GateState, Hold, ReleaseKind
+from evergreen.core.records import Candidate, CandidateState, GateResult, GateState, Hold, ReleaseKind, RolloutState
 from evergreen.core.way_back import RollbackRefused
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
@@ -20,7 +20,8 @@ from evergreen.fakes.store import InMemoryStore
 from evergreen.steps.roll_back import RolledBack, roll_back
 from following import POOL, Serving
 from judging import Killed, Mortal
-from records import NOW, make_candidate, make_verdict
+from ledgers import prepare, release
+from records import NOW, make_candidate, make_request_args, make_verdict
 
 LATER = NOW + timedelta(minutes=5)
 GOLDEN = {"rows": [{"x": 1.0}], "predictions": [0.5]}
@@ -56,7 +57,7 @@ class World:
             passed = self.ledger.models.judge(
                 "m", version, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=seen
             )
-            self.ledger.releases.release(passed, pool=POOL, released_by="auto", reason="gates", watermark=NOW, now=NOW)
+            release(self.ledger, passed, pool=POOL, watermark=NOW)
         self.serving.beat()
 
     def back(self, **changes: Any) -> RolledBack:
@@ -100,8 +101,10 @@ def test_the_version_before_is_champion_and_the_other_stays_back(world: World) -
     assert (done.release.kind, done.release.act, done.release.pool) == (ReleaseKind.ROLLBACK, "act-1", POOL)
     assert (done.release.released_by, done.release.reason) == ("alice", "false alarms")
     assert (world.state(3), world.state(2)) == (CandidateState.ROLLED_BACK, CandidateState.RELEASED)
+    states = [(one.version, one.state.value) for one in world.ledger.releases.history("m")]
+    assert states == [(1, "replaced"), (2, "replaced"), (3, "rolled_back"), (2, "live")]
     assert world.ledger.holds.applying("m") == Hold("m", "alice", "false alarms", LATER)
-    assert world.registry.aliases == {("m", "champion"): 2, ("m", "previous"): 3}
+    assert world.registry.pointers == {("m", "champion"): 2, ("m", "previous"): 3}
     assert done.warnings == ()
 
 
@@ -199,6 +202,29 @@ def test_a_release_while_it_is_being_checked_is_not_rolled_back_unseen(world: Wo
     assert world.ledger.holds.applying("m") is None
 
 
+def test_what_is_about_to_go_live_is_stopped_first_and_judged_again(world: World) -> None:
+    request = world.ledger.requests.open(**make_request_args())
+    world.ledger.models.add_candidate(make_candidate(version=4, request_id=request.id))
+    passed = world.ledger.models.judge("m", 4, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=3)
+    prepared = prepare(world.ledger, passed, pool=POOL)
+    world.back()
+    assert world.champion == 2
+    assert world.ledger.releases.get(prepared.id).state is RolloutState.ABORTED
+    (again,) = world.ledger.requests.unfinished("m")
+    told = f"alice rolls back to version 2: false alarms; version 4 is judged again by request {again.id}"
+    assert world.ledger.requests.get(request.id).reason == told
+    assert (world.state(4), again.queued) == (CandidateState.PASSED, True)
+
+
+def test_a_rollback_that_is_refused_stops_nothing(world: World) -> None:
+    world.ledger.models.add_candidate(make_candidate(version=4))
+    passed = world.ledger.models.judge("m", 4, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=3)
+    prepared = prepare(world.ledger, passed, pool=POOL)
+    with pytest.raises(RollbackRefused):
+        world.back(to=9)
+    assert world.ledger.releases.prepared() == [prepared]
+
+
 # ---------------------------------------------------------------- serving and MLflow, each with its troubles
 
 
@@ -218,7 +244,7 @@ def test_serving_that_does_not_follow_is_told_apart_from_the_ledger(
     with pytest.raises(ServingFailed, match=f"the ledger has rolled back to version 2 .*within 60 s: {message}"):
         world.back()
     assert world.champion == 2
-    assert world.registry.aliases["m", "champion"] == 2
+    assert world.registry.pointers["m", "champion"] == 2
     world.serving.stuck = world.serving.silent = frozenset()
     assert world.back().serving  # done again: it waits again
     assert len(world.ledger.releases.history("m")) == 4
@@ -249,7 +275,7 @@ def test_mlflow_down_is_a_warning(world: World) -> None:
     assert "ConnectionError: MLflow does not answer)" in warning
     assert world.champion == 2
     assert world.back().warnings == ()  # the same act again makes up for it
-    assert world.registry.aliases["m", "champion"] == 2
+    assert world.registry.pointers["m", "champion"] == 2
 
 
 # ---------------------------------------------------------------- the same act again
@@ -267,7 +293,7 @@ def test_an_act_done_long_ago_does_not_undo_what_came_after(world: World) -> Non
     done = world.back()
     assert done.warnings == ("another release came after this rollback to version 2, and answers now",)
     assert world.champion == 4
-    assert world.registry.aliases == {("m", "champion"): 4, ("m", "previous"): 2}
+    assert world.registry.pointers == {("m", "champion"): 4, ("m", "previous"): 2}
 
 
 def outcome(world: World, alive: Callable[[World], RolledBack]) -> dict[str, Any]:
@@ -279,7 +305,7 @@ def outcome(world: World, alive: Callable[[World], RolledBack]) -> dict[str, Any
         "versions": [(r.version, r.kind, r.generation) for r in world.ledger.releases.history("m")],
         "states": [candidate.state for candidate in world.ledger.models.candidates("m")],
         "holds": world.ledger.holds.history("m"),
-        "aliases": world.registry.aliases,
+        "aliases": world.registry.pointers,
         "answers": world.serving.versions,
     }
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from evergreen.core.errors import EvergreenError, PromotionConflict, RunEnds
+from evergreen.core.errors import EvergreenError, RunEnds
 from evergreen.core.ports import Ledger
-from evergreen.core.records import FLEET, ApprovalState, CandidateState, Release, RequestState
+from evergreen.core.records import (
+    FLEET,
+    ApprovalState,
+    CandidateState,
+    Release,
+    RequestState,
+    RolloutState,
+    TriggerRequest,
+)
+from evergreen.core.triggers import judged_again
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
+from evergreen.steps.advance_rollouts import advance_rollouts
 from evergreen.steps.roll_out import roll_out
 from following import Serving
-from ledgers import passed, release
+from judging import Killed, Mortal
+from ledgers import passed, prepare, release, roll_back
 from records import NOW, WATERMARK, make_candidate, make_request_args, make_spec, make_verdict
 
 LATER = NOW + timedelta(hours=1)
@@ -54,7 +66,7 @@ def test_a_passed_candidate_becomes_champion(ledger: Ledger, registry: FakeRegis
     assert (release.version, release.generation, release.request_id) == (1, 1, request)
     assert (release.released_by, release.reason) == ("auto", "1 of 1 gates passed")
     assert (release.watermark, release.released_at) == (WATERMARK, NOW)
-    assert registry.aliases == {("m", "champion"): 1}
+    assert registry.pointers == {("m", "champion"): 1}
     assert registry.runs[ledger.models.candidate("m", 1).mlflow_run].status == "FINISHED"
     row = ledger.requests.get(request)
     assert (row.state, row.step) == (RequestState.SERVED, "roll_out")
@@ -65,7 +77,7 @@ def test_a_passed_candidate_becomes_champion(ledger: Ledger, registry: FakeRegis
 def test_the_former_champion_is_named_previous(ledger: Ledger, registry: FakeRegistry) -> None:
     for version in (1, 2, 3):
         go(ledger, registry, judged(ledger, registry, version), version)
-    assert registry.aliases == {("m", "champion"): 3, ("m", "previous"): 2}
+    assert registry.pointers == {("m", "champion"): 3, ("m", "previous"): 2}
 
 
 def test_aliases_follow_a_release_that_comes_while_they_are_set(ledger: Ledger) -> None:
@@ -78,7 +90,7 @@ def test_aliases_follow_a_release_that_comes_while_they_are_set(ledger: Ledger) 
 
     slow = Slow()
     go(ledger, slow, judged(ledger, slow, 1), 1)
-    assert slow.aliases == {("m", "champion"): 2, ("m", "previous"): 1}
+    assert slow.pointers == {("m", "champion"): 2, ("m", "previous"): 1}
 
 
 def test_rolled_out_again_nothing_changes(ledger: Ledger, registry: FakeRegistry) -> None:
@@ -86,19 +98,17 @@ def test_rolled_out_again_nothing_changes(ledger: Ledger, registry: FakeRegistry
     release = go(ledger, registry, first, 1)
     go(ledger, registry, judged(ledger, registry, 2), 2)
     before = ledger.requests.get(first)
-    assert go(ledger, registry, first, 1, reason="again", now=LATER) == release
+    assert go(ledger, registry, first, 1, reason="again", now=LATER).id == release.id
     assert ledger.requests.get(first) == before
-    assert registry.aliases == {("m", "champion"): 2, ("m", "previous"): 1}
+    assert registry.pointers == {("m", "champion"): 2, ("m", "previous"): 1}
     assert len(ledger.releases.history()) == 2
 
 
 def test_killed_after_the_release_the_rest_is_made_up_for(ledger: Ledger, registry: FakeRegistry) -> None:
     request = judged(ledger, registry, 1)
-    release = ledger.releases.release(
-        ledger.models.candidate("m", 1), pool="fast", released_by="auto", reason="r", watermark=None, now=NOW
-    )
-    assert go(ledger, registry, request, 1, now=LATER) == release
-    assert registry.aliases == {("m", "champion"): 1}
+    released = release(ledger, ledger.models.candidate("m", 1), pool="fast")
+    assert go(ledger, registry, request, 1, now=LATER) == released
+    assert registry.pointers == {("m", "champion"): 1}
     assert ledger.requests.get(request).state is RequestState.SERVED
 
 
@@ -126,13 +136,80 @@ def test_an_unknown_version_is_named(ledger: Ledger, registry: FakeRegistry) -> 
         go(ledger, registry, request, 7)
 
 
-def test_a_conflict_releases_nothing(ledger: Ledger, registry: FakeRegistry) -> None:
+# ---------------------------------------------------------------- another was quicker
+
+
+def again(ledger: Ledger) -> list[TriggerRequest]:
+    """The requests that judge a version again."""
+    return [request for request in ledger.requests.latest("m", limit=100) if judged_again(request)]
+
+
+def beaten(ledger: Ledger, registry: FakeRegistry) -> str:
+    """The request of version 1, which passed against the same champion as version 2, which was released."""
     early, late = judged(ledger, registry, 1), judged(ledger, registry, 2)
     go(ledger, registry, late, 2)
-    with pytest.raises(PromotionConflict, match="judged against champion generation 0, which is now 1"):
+    return early
+
+
+def test_the_loser_is_told_by_name_and_judged_again_once(ledger: Ledger, registry: FakeRegistry) -> None:
+    early = beaten(ledger, registry)
+    told = set()
+    for _ in range(2):
+        with pytest.raises(RunEnds, match=r"^version 2 became champion by run run-2 \(generation 1\) while") as ended:
+            go(ledger, registry, early, 1)
+        assert ended.value.served
+        told.add(ended.value.reason)
+    (opened,) = again(ledger)
+    assert told == {ledger.requests.get(early).reason}
+    assert ledger.requests.get(early).reason.endswith(f"; version 1 is judged again by request {opened.id}")
+    assert (opened.queued, judged_again(opened), opened.detail["of"]) == (True, 1, early)
+    assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
+    assert [event.version for event in ledger.releases.events("m")] == [2, 2]
+    assert registry.pointers == {("m", "champion"): 2}
+
+
+def test_who_loses_after_it_was_prepared_is_told_the_same(ledger: Ledger, registry: FakeRegistry) -> None:
+    early, late = judged(ledger, registry, 1), judged(ledger, registry, 2)
+    prepared = prepare(ledger, ledger.models.candidate("m", 1), pool="fast")
+    go(ledger, registry, late, 2)
+    with pytest.raises(RunEnds, match=r"^version 2 became champion by run run-2"):
         go(ledger, registry, early, 1)
-    assert registry.aliases == {("m", "champion"): 2}
-    assert ledger.requests.get(early).state is RequestState.OPEN
+    assert ledger.releases.get(prepared.id).state is RolloutState.ABORTED
+    assert ledger.releases.events("m")[-1].reason == ledger.requests.get(early).reason
+    assert len(again(ledger)) == 1
+
+
+def test_a_rollback_is_named_as_one(ledger: Ledger, registry: FakeRegistry) -> None:
+    for version in (1, 2):
+        go(ledger, registry, judged(ledger, registry, version), version)
+    request = judged(ledger, registry, 3)
+    roll_back(ledger, ledger.models.candidate("m", 1), pool="fast")
+    with pytest.raises(RunEnds, match=r"^ada rolled back to version 1 \(generation 3\) while version 3 waited"):
+        go(ledger, registry, request, 3)
+
+
+def test_what_is_judged_again_is_released_by_the_new_request(ledger: Ledger, registry: FakeRegistry) -> None:
+    early = beaten(ledger, registry)
+    with pytest.raises(RunEnds):
+        go(ledger, registry, early, 1)
+    before, (opened,) = ledger.requests.get(early), again(ledger)
+    judged_again_for(ledger, opened.id)
+    live = go(ledger, registry, opened.id, 1)
+    assert (live.generation, ledger.requests.get(opened.id).state) == (2, RequestState.SERVED)
+    assert go(ledger, registry, early, 1, now=LATER) == live  # the first run, cleared, changes nothing
+    assert ledger.requests.get(early) == before
+
+
+def test_a_release_of_before_it_was_judged_anew_is_dealt_with_first(ledger: Ledger, registry: FakeRegistry) -> None:
+    early, late = judged(ledger, registry, 1), judged(ledger, registry, 2)
+    stale = prepare(ledger, ledger.models.candidate("m", 1), pool="fast")
+    go(ledger, registry, late, 2)
+    other = ledger.requests.open(**make_request_args(run_id="run-9", dedupe_key="k9"))
+    judged_again_for(ledger, other.id)
+    live = go(ledger, registry, other.id, 1)
+    assert (live.generation, ledger.releases.get(stale.id).state) == (2, RolloutState.ABORTED)
+    assert ledger.requests.get(other.id).reason.startswith("released version 1")
+    assert ledger.requests.get(early).reason.startswith("version 2 became champion by run run-2")
 
 
 # ---------------------------------------------------------------- holds
@@ -148,7 +225,29 @@ def test_under_a_hold_nothing_is_released_by_itself(
         go(ledger, registry, request, 1)
     assert ended.value.served
     assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
+    assert ledger.releases.events() == []
+    assert judged_again(again(ledger)[0]) == 1
+
+
+def test_a_hold_after_a_person_approved_stops_the_release(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    approved(ledger, request)
+    ledger.holds.place("m", by="bob", reason="wrong fares", now=LATER)
+    for _ in range(2):
+        with pytest.raises(RunEnds, match=r"^held since .* by bob: wrong fares\. Version 1 was not released"):
+            go(ledger, registry, request, 1, released_by="ada", now=LATER)
     assert ledger.releases.history() == []
+    assert ledger.releases.prepared() == []
+    assert len(again(ledger)) == 1
+
+
+def test_an_older_hold_does_not_hide_a_newer_one_on_all_models(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    ledger.holds.place("m", by="bob", reason="wrong fares", now=NOW)
+    approved(ledger, request)  # knowing of it
+    ledger.holds.place(FLEET, by="bob", reason="migration", now=LATER)
+    with pytest.raises(RunEnds, match=r"^all models are held since .*--all"):
+        go(ledger, registry, request, 1, released_by="ada", now=LATER)
 
 
 def test_a_person_may_release_under_a_hold(ledger: Ledger, registry: FakeRegistry) -> None:
@@ -174,17 +273,27 @@ def approved(ledger: Ledger, request: str) -> None:
     ledger.approvals.answer(asked.id, state=ApprovalState.APPROVED, by="ada", reason="", now=NOW)
 
 
-def judged_again(ledger: Ledger, registry: FakeRegistry, **verdict: Any) -> None:
-    """Version 1, for another request, against the champion of now."""
-    seen = ledger.releases.champion("m").generation
-    found = make_verdict(**verdict)
+def judged_again_for(ledger: Ledger, request_id: str, **verdict: Any) -> None:
+    """Version 1, for this request, against the champion of now."""
+    seen, found = ledger.releases.champion("m").generation, make_verdict(request_id=request_id, **verdict)
     ledger.models.judge("m", 1, verdict=found, state=CandidateState.PASSED, generation_seen=seen)
 
 
 def test_what_was_approved_is_released(ledger: Ledger, registry: FakeRegistry) -> None:
     request = judged(ledger, registry, 1)
     approved(ledger, request)
-    judged_again(ledger, registry)  # to the same verdict, against the same champion
+    judged_again_for(ledger, "other")  # to the same verdict, against the same champion
+    released = go(ledger, registry, request, 1, released_by="ada")
+    answered = ledger.approvals.latest("m", 1)
+    assert answered
+    assert (released.version, released.approval_id) == (1, answered.id)
+
+
+def test_what_is_overridden_is_released_with_its_approval_only(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1, CandidateState.TO_OVERRIDE)
+    with pytest.raises(EvergreenError, match=r"version 1 is to_override\. Nothing was released"):
+        go(ledger, registry, request, 1, released_by="ada")
+    approved(ledger, request)
     assert go(ledger, registry, request, 1, released_by="ada").version == 1
 
 
@@ -192,8 +301,10 @@ def test_an_approval_does_not_stand_for_another_champion(ledger: Ledger, registr
     request = judged(ledger, registry, 1)
     approved(ledger, request)
     go(ledger, registry, judged(ledger, registry, 2), 2)
-    judged_again(ledger, registry)
-    with pytest.raises(RunEnds, match=r"version 1 was judged again after ada approved it.*`evergreen retrain m`"):
+    judged_again_for(ledger, "other")
+    with pytest.raises(
+        RunEnds, match=r"^version 1 was judged again after ada approved it; version 1 is judged again by request"
+    ):
         go(ledger, registry, request, 1, released_by="ada")
     assert [release.version for release in ledger.releases.history()] == [2]
 
@@ -201,7 +312,7 @@ def test_an_approval_does_not_stand_for_another_champion(ledger: Ledger, registr
 def test_an_approval_does_not_stand_for_another_verdict(ledger: Ledger, registry: FakeRegistry) -> None:
     request = judged(ledger, registry, 1)
     approved(ledger, request)
-    judged_again(ledger, registry, reason="by gates that were loosened meanwhile")
+    judged_again_for(ledger, "other", reason="by gates that were loosened meanwhile")
     with pytest.raises(RunEnds, match="judged again after ada approved it"):
         go(ledger, registry, request, 1, released_by="ada")
     assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
@@ -211,7 +322,7 @@ def test_what_passed_without_a_person_does_not_where_one_must_decide_by_now(
     ledger: Ledger, registry: FakeRegistry
 ) -> None:
     request = judged(ledger, registry, 1)
-    judged_again(ledger, registry, ask_why="the champion cannot be compared: column 'x' is gone")
+    judged_again_for(ledger, "other", ask_why="the champion cannot be compared: column 'x' is gone")
     with pytest.raises(RunEnds, match="column 'x' is gone"):
         go(ledger, registry, request, 1)
     assert ledger.releases.history() == []
@@ -227,7 +338,51 @@ def test_a_release_is_told_as_one_where_the_registry_does_not_answer(ledger: Led
     assert ledger.requests.get(request).reason.startswith("released version 1")
     registry.versions.update(versions)
     go(ledger, registry, request, 1)
-    assert registry.aliases == {("m", "champion"): 1}
+    assert registry.pointers == {("m", "champion"): 1}
+
+
+# ---------------------------------------------------------------- aborted by a person, killed on the way
+
+
+def test_a_run_whose_release_a_person_aborted_says_so(ledger: Ledger, registry: FakeRegistry) -> None:
+    request = judged(ledger, registry, 1)
+    prepared = prepare(ledger, ledger.models.candidate("m", 1), pool="fast")
+    ledger.releases.abort(prepared.id, by="bob", reason="wrong fares", now=LATER, decline=True)
+    with pytest.raises(RunEnds, match=r"^version 1: aborted by bob: wrong fares$"):
+        go(ledger, registry, request, 1, now=LATER)
+    assert ledger.releases.prepared() == []
+    assert again(ledger) == []
+
+
+@pytest.mark.parametrize("call", range(1, 30))
+def test_killed_at_any_call_and_run_again_there_is_one_release(call: int) -> None:
+    ledger, registry = in_memory_ledger(), FakeRegistry()
+    request, countdown = judged(ledger, registry, 1), [call]
+    mortal = Ledger(**{name: Mortal(part, countdown) for name, part in vars(ledger).items()})
+    with suppress(Killed):
+        go(mortal, Mortal(registry, countdown), request, 1)
+    go(ledger, registry, request, 1)
+    assert [event.state for event in ledger.releases.events("m")] == [RolloutState.PREPARED, RolloutState.LIVE]
+    assert ledger.requests.get(request).state is RequestState.SERVED
+    assert registry.pointers == {("m", "champion"): 1}
+
+
+@pytest.mark.parametrize("call", range(1, 30))
+def test_killed_at_any_call_the_loser_is_judged_again_once(call: int) -> None:
+    ledger, registry = in_memory_ledger(), FakeRegistry()
+    early, late = judged(ledger, registry, 1), judged(ledger, registry, 2)
+    prepare(ledger, ledger.models.candidate("m", 1), pool="fast")
+    go(ledger, registry, late, 2)
+    countdown = [call]
+    mortal = Ledger(**{name: Mortal(part, countdown) for name, part in vars(ledger).items()})
+    with suppress(Killed, RunEnds):
+        go(mortal, registry, early, 1)
+    with pytest.raises(RunEnds, match=r"^version 2 became champion by run run-2"):
+        go(ledger, registry, early, 1)
+    advance_rollouts(ledger, now=LATER)
+    assert len(again(ledger)) == 1
+    states = [event.state for event in ledger.releases.events("m") if event.version == 1]
+    assert states == [RolloutState.PREPARED, RolloutState.ABORTED]
 
 
 # ---------------------------------------------------------------- does serving answer?

@@ -27,6 +27,8 @@ def test_all_of_them() -> None:
         requested_by="ada",
     )
     assert given(conf) == conf
+    assert RunParams.of({"dry_run": True}).dry_run
+    assert RunParams.of({"override": 7, "reason": "Easter"}).override == 7
 
 
 @pytest.mark.parametrize("text", ["2013-12-01T00:00:00.000Z", "2013-12-01 00:00:00+00:00", "2013-12-01T00:00Z"])
@@ -49,7 +51,15 @@ def test_times_as_the_form_and_as_people_write_them(text: str) -> None:
         ({"window_train": "3 months"}, ("'window_train'", "found '3 months'", "90d")),
         ({"window_train": "0d"}, ("'window_train'", "longer than 0s")),
         ({"windowtrain": "90d"}, ("'windowtrain'", "no such parameter", "Did you mean 'window_train'?")),
-        ({"dryrun": True}, ("'dryrun'", "reason, force, window_end, window_train, requested_by", "Leave it out.")),
+        ({"dryrun": True}, ("'dryrun'", "window_train, dry_run, override, requested_by", "'dry_run'")),
+        ({"nothing": 1}, ("'nothing'", "no such parameter", "Leave it out.")),
+        ({"judge_again": 7}, ("'judge_again'", "no such parameter")),
+        ({"dry_run": "no"}, ("'dry_run'", "found 'no'", "true or false")),
+        ({"override": "7", "reason": "x"}, ("'override'", "found '7'", "the number of a version")),
+        ({"override": 0, "reason": "x"}, ("'override'", "found 0", "the number of a version")),
+        ({"override": 7}, ("'override'", "found no reason", "Say in 'reason'")),
+        ({"override": 7, "reason": "  "}, ("'override'", "found no reason")),
+        ({"override": 7, "reason": "x", "force": True, "dry_run": True}, ("'override'", "force and dry_run", "Leave")),
     ],
 )
 def test_what_cannot_be_is_told_with_the_field(conf: dict[str, Any], told: tuple[str, ...]) -> None:

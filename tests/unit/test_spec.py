@@ -56,6 +56,25 @@ def test_models_of_one_source_share_its_id_and_others_do_not() -> None:
     assert make_spec(name="other", source={**source, "table": "t"}).source.id == ids[0]
 
 
+def test_a_release_of_another_model_is_a_trigger() -> None:
+    spec = make_spec(triggers=[{"upstream": "fares"}, {"upstream": "seats"}])
+    assert (spec.upstream, spec.schedule, spec.new_data) == (["fares", "seats"], [], None)
+    with pytest.raises(ValidationError, match="'fares' a second time"):
+        make_spec(triggers=[{"upstream": "fares"}, {"upstream": "fares"}])
+
+
+@pytest.mark.parametrize(
+    ("trigger", "told"),
+    [
+        ({}, "none of 'schedule', 'new_data' and 'upstream'"),
+        ({"schedule": "0 3 * * *", "upstream": "fares"}, "found 'schedule' and 'upstream'; allowed: one of them"),
+    ],
+)
+def test_a_trigger_is_one_of_three(trigger: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        make_spec(triggers=[trigger])
+
+
 def test_a_second_new_data_trigger_is_refused() -> None:
     with pytest.raises(ValidationError, match="a second new_data"):
         make_spec(triggers=[{"new_data": {"min_rows": 5}}, {"new_data": {"min_rows": 9}}])

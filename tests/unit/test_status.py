@@ -43,7 +43,7 @@ def test_a_released_model(ledger: Ledger) -> None:
     request = request_of(ledger)
     ledger.models.add_candidate(make_candidate(request_id=request.id))
     candidate = ledger.models.judge("m", 1, verdict=make_verdict(), state="passed", generation_seen=0)
-    ledger.releases.release(candidate, pool="default", released_by="auto", reason="", watermark=None, now=NOW)
+    release(ledger, candidate, reason="", watermark=None)
     ledger.requests.mark(request.id, now=NOW, state=RequestState.SERVED, step="roll_out", reason="released version 1")
     row = row_of(ledger, NOW + timedelta(hours=3))
     assert (row.version, row.released_by, row.data_until) == (1, "auto", AS_OF)
@@ -177,3 +177,29 @@ def test_a_cooldown_is_told_while_it_lasts(ledger: Ledger) -> None:
 )
 def test_ages_are_told_in_one_unit(age: timedelta, text: str) -> None:
     assert readable_age(age) == text
+
+
+# ---------------------------------------------------------------- put off
+
+
+def test_a_request_that_was_put_off_says_until_when_and_why(ledger: Ledger) -> None:
+    request = request_of(ledger, cause=Cause.SCHEDULE)
+    ledger.requests.put_off(request.id, until=NOW + timedelta(hours=6), reason="cooldown: 6h since …", now=NOW)
+    row = row_of(ledger)
+    assert row.waiting_for == "put off until 2025-03-01 18:00 UTC: cooldown: 6h since …"
+    assert row.outcome == "put off: cooldown: 6h since …"
+    ledger.requests.put_off(request.id, until=None, reason="held by ada", now=NOW)
+    assert row_of(ledger).waiting_for == "put off: held by ada"
+
+
+def test_a_request_that_nobody_has_looked_at_waits_for_the_reconciler(ledger: Ledger) -> None:
+    request = request_of(ledger, run_id=None, cause=Cause.METRIC)
+    row = row_of(ledger)
+    assert (row.waiting_for, row.outcome) == (f"the reconciler to start run {request.id}", "not admitted yet")
+    ledger.requests.mark(request.id, now=NOW, step="admit")
+    assert row_of(ledger).waiting_for == f"run {request.id} to start"
+
+
+def test_a_model_that_is_made_from_others_waits_for_their_release(ledger: Ledger) -> None:
+    waiting = row_of(ledger, triggers=[{"new_data": {"min_rows": 5}}, {"upstream": "fares"}]).waiting_for
+    assert waiting == "5 new rows or a release of fares"

@@ -40,7 +40,7 @@ def test_train_registers_a_version_and_logs_what_it_was_made_from(world: World) 
     candidate = world.train(request, snapshot)
     assert (candidate.state, candidate.version) == (CandidateState.TRAINED, 1)
     assert world.ledger.models.candidate("m", 1) == candidate
-    assert world.registry.aliases["m", "challenger"] == 1
+    assert world.registry.pointers["m", "challenger"] == 1
     run = world.registry.runs[candidate.mlflow_run]
     assert (
         run.tags.items()
@@ -52,8 +52,17 @@ def test_train_registers_a_version_and_logs_what_it_was_made_from(world: World) 
             "evergreen.code_revision": "abc",
             "evergreen.lock_hash": "lock",
             "evergreen.folder_hash": "folder",
+            "evergreen.image": "evergreen-airflow:7",
+            "evergreen.spec_sha256": "spec",
         }.items()
     )
+    assert candidate.made_with == {
+        "code_revision": "abc",
+        "lock_hash": "lock",
+        "folder_hash": "folder",
+        "image": "evergreen-airflow:7",
+        "spec_sha256": "spec",
+    }
     assert {"training/importances.csv", "training/history.csv", "training/spec.json"} <= set(run.files)
     assert "plots/training_curve.png" in run.files
     assert "Not judged yet" in run.description
@@ -202,7 +211,9 @@ def outcome(world: World, alive: World | None = None) -> dict[str, Any]:
     request, snapshot = world.request("r"), world.pulled(make_rows(300))
     alive = alive or world
     candidate = alive.judge(request, alive.train(request, snapshot).version)
-    shown = replace(candidate, request_id="-")
+    assert candidate.verdict
+    assert candidate.verdict.request_id == request
+    shown = replace(candidate, request_id="-", verdict=replace(candidate.verdict, request_id="-"))
     runs = [
         (run.name == request, run.params, run.metrics, sorted(run.files), run.status)
         for run in world.registry.runs.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,9 @@ from evergreen.fakes.validator import FakeValidator
 from evergreen.steps.pull import pull
 from evergreen.steps.validate import validate
 
+SHA256 = "5" * 64
+SUITE_ID = f"flights@{SHA256}"
+
 
 class World:
     """A pulled snapshot, and fakes that a test can look into."""
@@ -34,7 +38,15 @@ class World:
         self.ledger, self.snapshots, self.registry = in_memory_ledger(), InMemorySnapshots(), FakeRegistry()
         self.store, self.suite = InMemoryStore(), SUITE
         self.request_id = open_request(self.ledger)
-        self.raw = pull(self.spec, self.ledger, self.source, self.snapshots, self.store, request_id=self.request_id)
+        self.raw = pull(
+            self.spec,
+            self.ledger,
+            self.source,
+            self.snapshots,
+            self.store,
+            request_id=self.request_id,
+            lease=None,
+        )
 
     def validate(self) -> Snapshot:
         return validate(
@@ -44,8 +56,10 @@ class World:
             FakeValidator(),
             self.registry,
             self.suite,
+            suite_sha256=SHA256,
             request_id=self.request_id,
             snapshot_id=self.raw.id,
+            lease=None,
         )
 
     def artifact(self, name: str = "validation/result.json") -> Any:
@@ -62,7 +76,8 @@ FEW = ("f300", "f302", "f304")
 
 def test_a_clean_snapshot_is_handed_on_as_it_is() -> None:
     world = World()
-    assert world.validate() == world.raw
+    assert world.validate() == replace(world.raw, suite=SUITE_ID)
+    assert world.ledger.models.snapshot("flights", world.raw.id).suite == SUITE_ID
     assert world.artifact()["success"] is True
 
 
@@ -71,6 +86,7 @@ def test_a_few_bad_rows_are_set_aside_and_kept() -> None:
     clean = world.validate()
     assert (clean.rows, clean.quarantined) == (world.raw.rows - 3, 3)
     assert clean.id != world.raw.id
+    assert (clean.suite, world.ledger.models.snapshot("flights", world.raw.id).suite) == (SUITE_ID, "")
     assert world.ledger.models.snapshot("flights", clean.id) == clean
     assert world.snapshots.read(clean.parts)["hour"].max() == 23
     kept = world.quarantined()

@@ -13,8 +13,10 @@ from urllib.parse import quote
 import httpx
 
 from evergreen.core.errors import FoundProblem, ServiceFailed
+from evergreen.core.ports import RunState
 
 TIMEOUT = 30.0  # seconds
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})  # states of a task
 STUMBLES = (1.0, 2.0, 4.0)  # pauses before Airflow is asked again, seconds
 
 
@@ -61,12 +63,63 @@ class AirflowApi:
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run now; returns its run id, which makes twice once."""
         run_id = f"manual__{datetime.now(UTC).isoformat()}_{secrets.token_hex(3)}"
+        return self._start(dag_id, run_id, conf or {})
+
+    def start(self, model: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        """See Runs. Raises FoundProblem where the model's DAG is missing, broken or paused.
+
+        Airflow would take a run of a paused DAG too, and leave it queued: whoever waits would not hear why.
+        """
+        if self.state(model, run_id) is None:
+            self._check_runs(model)
+            self._start(model, run_id, conf)
+
+    def state(self, model: str, run_id: str) -> RunState | None:
+        """See Runs."""
+        address = _run(model, run_id)
+        answer = self._signed_in("GET", address, None)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return RunState(_checked("GET", address, answer)["state"])
+
+    def dismiss(self, model: str, run_id: str, reason: str) -> None:
+        """See Runs. The approval gets the answer 'Reject', which releases nothing whatever it is taken for.
+
+        A question that was put counts as waiting before its task waits, too: that finds the answer when it does.
+        """
+        address = f"{_run(model, run_id)}/{_hitl('approve')}"
+        answer = self._signed_in("GET", address, None)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return
+        found = _checked("GET", address, answer)
+        if found["response_received"] or found["task_instance"]["state"] in ENDED:
+            return
+        answer = self._signed_in("PATCH", address, {"chosen_options": ["Reject"], "params_input": {"reason": reason}})
+        if answer.status_code not in (httpx.codes.CONFLICT, httpx.codes.NOT_FOUND):  # answered, or cleared, meanwhile
+            _checked("PATCH", address, answer)
+
+    def _start(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> str:
         path = f"dags/{quote(dag_id)}/dagRuns"
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
         answer = self._signed_in("POST", path, body)
         if answer.status_code == httpx.codes.CONFLICT:  # an earlier try did start it
             return run_id
         return str(_checked("POST", path, answer)["dag_run_id"])
+
+    def _check_runs(self, dag_id: str) -> None:
+        """Raise FoundProblem where a run of this DAG would not begin."""
+        path = f"dags/{quote(dag_id)}"
+        answer = self._signed_in("GET", path, None)
+        dag = {} if answer.status_code == httpx.codes.NOT_FOUND else _checked("GET", path, answer)
+        if not dag or dag["is_stale"]:
+            why, do = "no such DAG", "`evergreen check` names what is wrong with specs; a new DAG takes some seconds."
+        elif dag["has_import_errors"]:
+            why, do = "import errors", "Airflow shows them above its list of DAGs."
+        elif dag["is_paused"]:
+            why, do = "paused", "Unpause it in Airflow: what waits is started then."
+        else:
+            return
+        raise FoundProblem(f"DAG '{dag_id}' in Airflow", found=why, allowed="a DAG that runs", do=do)
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """The run: state, run_type, triggered_by, triggering_user_name, conf, note and times."""

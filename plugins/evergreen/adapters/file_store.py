@@ -78,10 +78,10 @@ class FileStore:
         """Remove a file, and on a disk the folders that it leaves empty; nothing happens if there is none."""
         self._remove(self._path(key))
 
-    def sweep(self, before: datetime) -> list[StoredFile]:
-        """Remove what writes that were killed before then have left behind; returns what it was."""
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> list[StoredFile]:
+        """Remove what writes that were killed before then have left behind, or only list it; returns what it is."""
         left = [file for file in self._listed("") if _TEMPORARY in file.key and file.modified < before]
-        for file in left:
+        for file in [] if dry_run else left:
             self._remove(f"{self._root}/{file.key}")
         return left
 

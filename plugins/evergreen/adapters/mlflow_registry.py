@@ -36,6 +36,7 @@ from evergreen.core.bundle import MODEL, SCHEMA
 RUN_NAME = "evergreen.run"  # finds the run again; MLflow's own run name can be edited by anyone
 REQUIREMENTS = [f"xgboost=={xgb.__version__}"]  # a fixed list: MLflow would spend seconds guessing it
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST",)
 
 
 class MlflowRegistry:
@@ -119,6 +120,16 @@ class MlflowRegistry:
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """See Registry."""
         self._client.set_registered_model_alias(model, alias, str(version))
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """See Registry."""
+        try:
+            found = self._client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code in UNKNOWN:
+                return {}
+            raise
+        return {alias: int(version) for alias, version in found.aliases.items()}
 
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """See Registry."""

@@ -6,8 +6,11 @@ import sys
 
 import typer
 
+from evergreen.cli.abort import abort
 from evergreen.cli.approve import approve, reject
+from evergreen.cli.backfill import backfill
 from evergreen.cli.check import check, schema
+from evergreen.cli.gc import gc
 from evergreen.cli.history import history
 from evergreen.cli.hold import hold, release_hold
 from evergreen.cli.new import new
@@ -17,6 +20,8 @@ from evergreen.cli.rollback import rollback
 from evergreen.cli.stack import demo, down, up
 from evergreen.cli.status import status
 from evergreen.cli.token import app as token
+from evergreen.cli.trace import trace
+from evergreen.cli.trigger import trigger
 from evergreen.core.errors import EvergreenError
 
 HELP = """Keeps models fresh: retrains, judges and serves what is declared in models/.
@@ -43,7 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 COMMANDS = (
-    new, check, status, retrain, approve, reject, rollback, hold, release_hold, history, up, open, down, demo, schema,
+    new, check, status, retrain, trigger, backfill, approve, reject, abort, rollback, hold, release_hold,
+    history, trace, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -33,6 +33,7 @@ def approve(
     model: Model,
     version: Version = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")] = "",
+    override: Annotated[bool, typer.Option("--override", help="Although the version's gates refused it.")] = False,
     user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,10 +48,23 @@ def approve(
     a role that the model's spec names, and with four-eyes not the one who asked.
 
     \b
+    --override releases a version that its gates refused: a run judges it once
+    more, against the champion of now, and this command then answers its question.
+    The gates that are set aside, who did it and why stay in the history. It needs
+    the right to start runs too; with four-eyes another person must answer.
+
+    \b
     Examples:
       evergreen approve flight-delay
       evergreen approve flight-delay --version 4 --reason "fares are right"
+      evergreen approve flight-delay --override --version 4 --reason "JFK is shut"
     """
+    if override:
+        from evergreen.cli.override import approve_refused
+
+        settings = wiring.Settings.load()
+        approve_refused(settings, _acting(settings, user), model, version, reason, as_json=as_json)
+        return
     _answer(model, version, "Approve", reason, user, as_json)
 
 

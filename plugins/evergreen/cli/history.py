@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evergreen import wiring
+from evergreen.cli.history_file import check_name, write
 from evergreen.cli.known import existing_ledger, known_model
-from evergreen.cli.screen import AsJson, console, print_json
+from evergreen.cli.screen import AsJson, console, counted, print_json
+from evergreen.core import moments
 from evergreen.core.catalog import load_catalog
-from evergreen.core.history import HistoryEntry, history_of
+from evergreen.core.history import EVERY, HistoryEntry, history_of
+from evergreen.core.lineage_find import models_known
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,37 +28,59 @@ ALL = "all models"
 
 def history(
     model: Annotated[str, typer.Argument(help="Only this model.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help="Nothing before: 7d, 2013-06-01, or a time.")] = "",
+    export: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a .csv or .parquet file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what happened, who decided it, and why.
 
     \b
-    Releases, rollbacks, approvals, refused versions and holds, the oldest first,
-    times in UTC. Reads the ledger, so that it answers while nothing runs too.
+    Rollouts (prepared, released, replaced, rolled back, aborted), approvals,
+    refused versions, how trigger requests ended, holds, and what people did by
+    hand; the oldest first, times in UTC. Reads the ledger, so that it answers
+    while nothing runs too.
+
+    \b
+    --export writes one row an event, whole or not at all:
+      time     when, in UTC (CSV: 2013-06-01T12:00:00.000000Z)
+      model    its name, or: all models
+      what     'released', 'approved', 'refused', …
+      version  the version that it is about, empty for none
+      who      a person, 'auto', or what asked for the run
+      why      the reason as it was given
 
     \b
     Examples:
       evergreen history
-      evergreen history flight-delay
+      evergreen history flight-delay --since 30d
+      evergreen history flight-delay --export flight-delay.csv
       evergreen history flight-delay --json | jq -r '.[] | select(.version == 3)'
     """
     settings = wiring.Settings.load()
+    if export:
+        check_name(export)
+    first = moments.since("--since", since, datetime.now(UTC)) if since else None
     ledger = existing_ledger(settings)
     if model:
         known_model(settings, ledger, model)
-    models = [model] if model else _models(settings, ledger)
-    rows = _rows(ledger, models)
+    models = [model] if model else models_known(ledger, load_catalog(settings.root).specs)
+    rows = [row for row in _rows(ledger, models) if first is None or row[1].time >= first]
+    if export:
+        write(export, rows)
+        typer.echo(f"Wrote {counted(len(rows), 'event')} to {export}", err=as_json)
     if as_json:
         print_json([_as_dict(name, entry) for name, entry in rows])
-    elif rows:
+    elif rows and not export:
         console().print(_table(rows, with_model=not model))
-    else:
-        typer.echo(f"Nothing happened yet{f' to {model}' if model else ''}: no candidate was judged or released.")
+    elif not export:
+        typer.echo(_nothing(model, first))
 
 
-def _models(settings: wiring.Settings, ledger: Ledger) -> list[str]:
-    """Those with a valid spec, and those that were released and have none now."""
-    return sorted({*load_catalog(settings.root).specs, *(release.model for release in ledger.releases.history())})
+def _nothing(model: str, first: datetime | None) -> str:
+    to = f" to {model}" if model else ""
+    if first:
+        return f"Nothing happened{to} since {first:%Y-%m-%d %H:%M} UTC."
+    return f"Nothing happened yet{to}: no candidate was judged or released."
 
 
 def _rows(ledger: Ledger, models: list[str]) -> list[tuple[str, HistoryEntry]]:
@@ -61,7 +88,7 @@ def _rows(ledger: Ledger, models: list[str]) -> list[tuple[str, HistoryEntry]]:
     rows = [
         (ALL if entry.what.endswith(f"({ALL})") else name, entry)
         for name in models
-        for entry in history_of(ledger, name)
+        for entry in history_of(ledger, name, EVERY)
     ]
     return sorted(dict.fromkeys(rows), key=lambda row: row[1].time)
 

@@ -19,6 +19,9 @@ def retrain(
     force: Annotated[bool, typer.Option("--force", help="Take up again what was refused or rolled back.")] = False,
     window_end: Annotated[str, typer.Option(metavar="TIME", help="Use no row later than this.")] = "",
     window_train: Annotated[str, typer.Option(metavar="LENGTH", help="Instead of the spec's window.train.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Up to the verdict; nothing is asked or released.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit status 1 if it does not succeed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -27,6 +30,7 @@ def retrain(
     \b
     Needed after data was repaired in place, which no watcher can see. The run has
     the same steps as any other: validation, gates and approval still decide.
+    --dry-run makes and judges a version, says what would come next, and ends.
     Compose: as EVERGREEN_AIRFLOW_USER with EVERGREEN_AIRFLOW_PASSWORD, who needs
     the role Operator.
 
@@ -34,7 +38,7 @@ def retrain(
     Examples:
       evergreen retrain flight-delay --reason "May was repaired in the source"
       evergreen retrain flight-delay --wait && echo it answers
-      evergreen retrain flight-delay --window-end 2013-12-01T00:00:00Z
+      evergreen retrain flight-delay --dry-run --window-end 2013-12-01T00:00:00Z
       evergreen retrain flight-delay --window-train 120d --force
     """
     from evergreen.core.run_params import RunParams, given
@@ -45,12 +49,12 @@ def retrain(
     acting = composed or embedded_user(settings, oncall=False)
     who = composed.user if composed else getpass.getuser()
     asked = {"reason": reason, "force": force, "window_end": window_end, "window_train": window_train}
-    conf = given({"requested_by": who, **asked})
+    conf = given({"requested_by": who, **asked, "dry_run": dry_run})
     RunParams.of(conf)  # told here, before a run is started
     run_id = acting.api.trigger(spec.name, conf)
     told = {"model": spec.name, "run_id": run_id, "url": acting.page_of(spec.name, run_id)}
     if not as_json:
-        typer.echo(f"Retraining {spec.name}: {told['url']}")
+        typer.echo(f"{'Dry run of' if dry_run else 'Retraining'} {spec.name}: {told['url']}")
     state = follow(acting.api, spec.name, run_id) if wait else "queued"
     why = _why(settings, spec.name, run_id) if wait else {}
     if as_json:

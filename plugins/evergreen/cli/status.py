@@ -13,6 +13,8 @@ import typer
 from evergreen import wiring
 from evergreen.cli.screen import AsJson, console, counted, find_model, print_json, where_it_runs
 from evergreen.core.catalog import load_catalog
+from evergreen.core.reconciling import RECONCILER
+from evergreen.core.reconciling import told as told_of_reconciler
 from evergreen.core.records import FLEET
 from evergreen.core.slot_health import told
 from evergreen.core.status import Facts, ModelStatus, facts_of, readable_age, status_of
@@ -54,7 +56,7 @@ def status(
         typer.echo(line)
     if rows and not model:
         console().print("", _table(rows, now))
-        for line in [*_holds(rows), *_slots(settings, now)]:
+        for line in [*_holds(rows), *_reconciler(settings, now), *_slots(settings, now)]:
             typer.echo(line)
     if catalog.problems:
         typer.echo(
@@ -67,6 +69,17 @@ def _where_else() -> str:
     if pages := os.environ.get("AIRFLOW__API__BASE_URL"):
         return f"Runs in containers: `make status` on the host. Airflow  {pages}"
     return "Not running: `evergreen up` starts it."
+
+
+def _reconciler(settings: wiring.Settings, now: datetime) -> list[str]:
+    """What is wrong with the reconciler, where Airflow runs: here, or where this is asked in a container."""
+    from evergreen import supervisor
+
+    if not (supervisor.running(settings) or os.environ.get("AIRFLOW__API__BASE_URL")):
+        return []
+    beat = wiring.ledger(settings).heartbeats.last(RECONCILER)
+    lines = [_filled(line) for line in told_of_reconciler(beat, now)]
+    return ["", *lines] if lines else []
 
 
 def _slots(settings: wiring.Settings, now: datetime) -> list[str]:

@@ -13,6 +13,8 @@ WIDEST = 80
 _QUERY = """
   SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), slot, what, replace(detail, E'\\n', ' ')
   FROM slot_event ORDER BY seq DESC LIMIT 5"""
+_HEARD = "SELECT round(extract(epoch FROM now() - at)) FROM heartbeat WHERE name = 'reconciler'"
+_LATE = 60  # seconds
 _UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "kiB": 1024, "B": 1}
 
 
@@ -22,7 +24,8 @@ def status() -> str:
     if not found:
         return "No containers here: `make up` starts them."
     used = _memory([one["Id"] for one in found.values() if one["State"]["Running"]])
-    return "\n".join([*table(found, used), *_events(found.get("postgres"))])
+    postgres = found.get("postgres")
+    return "\n".join([*table(found, used), *reconciler(_ask(postgres, _HEARD)), *_events(_ask(postgres, _QUERY))])
 
 
 def table(found: Mapping[str, Container], used: Mapping[str, str]) -> list[str]:
@@ -67,15 +70,27 @@ def megabytes(usage: str) -> str:
     return amount
 
 
-def _events(postgres: Container | None) -> list[str]:
-    """What was noticed about the slots last, from the ledger; nothing where it cannot be asked."""
+def _ask(postgres: Container | None, query: str) -> list[str] | None:
+    """The lines that the ledger answers; none where it cannot be asked."""
     if postgres is None or not postgres["State"]["Running"]:
-        return []
-    ask = ("docker", "exec", postgres["Id"], "psql", "-U", "postgres", "-d", "evergreen", "-AtF", "\t", "-c", _QUERY)
+        return None
+    ask = ("docker", "exec", postgres["Id"], "psql", "-U", "postgres", "-d", "evergreen", "-AtF", "\t", "-c", query)
     try:
-        lines = run(*ask, quiet=True).splitlines()
+        return run(*ask, quiet=True).splitlines()
     except Refused:  # no ledger yet, or the database is starting
+        return None
+
+
+def reconciler(seconds: list[str] | None) -> list[str]:
+    """That nothing was heard from the reconciler for so many seconds, where that is long."""
+    if seconds is None or (seconds and int(seconds[0]) <= _LATE):
         return []
+    since = f"for {int(seconds[0]) // 60} min" if seconds else "yet"
+    return ["", f"Nothing heard from the reconciler {since}: see docs/runbook.md."]
+
+
+def _events(lines: list[str] | None) -> list[str]:
+    """What was noticed about the slots last."""
     return ["", "Slots, newest first (UTC):", *(event(line) for line in lines)] if lines else []
 
 

@@ -1,4 +1,7 @@
-"""Whether a person decides on a candidate that passed its gates, and what becomes of their answer."""
+"""Whether a person decides on a candidate, and what becomes of their answer.
+
+What overtakes a question before anybody answers it stands in `core.overtaken`.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,24 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen.core.gate_texts import name_of, number
 from evergreen.core.holds import held
-from evergreen.core.records import Approval, ApprovalState, Candidate, CandidateState, Champion
+from evergreen.core.records import Approval, ApprovalState, Candidate, CandidateState, Champion, GateState
 from evergreen.core.spec_approval import ApprovalMode
 from evergreen.core.verdict_json import digest
 
 if TYPE_CHECKING:
-    from evergreen.core.records import Hold, Verdict
+    from evergreen.core.records import GateResult, Hold, TriggerRequest, Verdict
     from evergreen.core.spec import ModelSpec
 
 AUTO = "auto"  # who released what nobody was asked about
+_DISMISSED = "answered in the ledger"
 
 
 def why_ask(spec: ModelSpec, verdict: Verdict, hold: Hold | None, *, has_champion: bool) -> str:
     """Why a person must decide; empty where nobody needs to be asked.
 
-    A hold, and a champion that could not be compared, ask whatever `approval.mode` is.
+    Gates that failed, a hold, and a champion that could not be compared, ask whatever `approval.mode` is.
     """
     by_mode = _by_mode(spec, verdict, has_champion=has_champion)
     return "; ".join(reason for reason in (must_explain(verdict, hold), by_mode) if reason)
@@ -30,7 +35,19 @@ def why_ask(spec: ModelSpec, verdict: Verdict, hold: Hold | None, *, has_champio
 
 def must_explain(verdict: Verdict, hold: Hold | None) -> str:
     """Why an approval needs a reason in words; empty where it may come without."""
-    return "; ".join(reason for reason in (verdict.ask_why, held(hold) if hold else "") if reason)
+    failed = overridden(verdict)
+    override = f"it sets aside gates that failed: {failed}" if failed else ""
+    return "; ".join(reason for reason in (override, verdict.ask_why, held(hold) if hold else "") if reason)
+
+
+def overridden(verdict: Verdict) -> str:
+    """The gates that an approval would set aside: 'auc ≥ 0.6 (0.55)'; empty where the candidate passed."""
+    return ", ".join(f"{name_of(gate)} {gate.limit} ({_missed(gate)})" for gate in verdict.gates if gate.vetoes)
+
+
+def _missed(gate: GateResult) -> str:
+    known = gate.state is GateState.FAILED and gate.candidate is not None
+    return number(gate.candidate) if known and gate.candidate is not None else str(gate.state)
 
 
 def why_not_asked(spec: ModelSpec) -> str:
@@ -76,17 +93,28 @@ class Decision:
 
 
 def decide(
-    *, approve: bool, by: str | None, reason: str, explain: str, changed: str, excluded: Collection[str] = ()
+    *,
+    approve: bool,
+    by: str | None,
+    reason: str,
+    explain: str,
+    changed: str,
+    excluded: Collection[str] = (),
+    service: str = "",
 ) -> Decision:
     """What becomes of an answer. `by` none is the timeout; `explain` says why an approval needs a reason.
 
     `changed` names what is no longer as it was asked about: then nothing counts. A rejection needs a reason always.
-    An answer of somebody `excluded` is void, though Airflow has refused it before. Whatever is void releases nothing
-    and blocks nothing.
+    An answer of somebody `excluded` is void, though Airflow has refused it before, and so is one of `service`, the
+    platform's own account, and one that only ends Airflow's wait (`dismissal`). Whatever is void releases nothing and
+    blocks nothing.
     """
     reason = " ".join(reason.split())
     if by is None:
         return Decision(ApprovalState.EXPIRED, None, "nobody answered in time")
+    if reason.startswith(_DISMISSED) or by.casefold() == service.casefold():
+        why = f"answered by {by}, the platform's own account, which decides on nothing"
+        return Decision(ApprovalState.VOID, None, why)
     if by.casefold() in {name.casefold() for name in excluded}:
         return Decision(ApprovalState.VOID, by, f"{_said(approve)} by {by}, who started the run (approval.four_eyes)")
     if changed:
@@ -105,7 +133,7 @@ def what_changed(asked: Approval, candidate: Candidate, champion: Champion, hold
     """What differs from what was asked about; empty where all is as it was."""
     if candidate.bundle != asked.bundle:
         return f"version {asked.version} is no longer the bundle that was asked about"
-    if candidate.state is not CandidateState.PASSED:
+    if candidate.state is not (CandidateState.TO_OVERRIDE if asked.overrides else CandidateState.PASSED):
         return f"version {asked.version} is {candidate.state.replace('_', ' ')} by now"
     if champion.generation != asked.generation_seen or candidate.generation_seen != asked.generation_seen:
         return "the champion has changed since the question was put"
@@ -116,19 +144,37 @@ def what_changed(asked: Approval, candidate: Candidate, champion: Champion, hold
     return ""
 
 
-def outcome(model: str, version: int, decision: Decision) -> str:
-    """One sentence for the run, the ledger and the log."""
-    said = f"version {version}: "
-    again = "Nothing was released and nothing is blocked."
-    match decision.state:
+def dismissal(answered: Approval) -> str:
+    """The reason under which Airflow's question is answered once the ledger has the answer."""
+    return f"{_DISMISSED}: {outcome(answered)}"
+
+
+def outcome(answered: Approval, again: TriggerRequest | None = None) -> str:
+    """One sentence for the run, the ledger and the log. `again` judges the version anew, where a request does."""
+    said, who = f"version {answered.version}: ", answered.answered_by
+    match answered.state:
         case ApprovalState.APPROVED:
-            return f"{said}approved by {decision.by}{f': {decision.why}' if decision.why else ''}"
+            what = f"approved by {who}" + (f", overriding {answered.overrides}" if answered.overrides else "")
+            return f"{said}{what}{f': {answered.reason}' if answered.reason else ''}"
         case ApprovalState.REJECTED:
-            return f"{said}rejected by {decision.by}: {decision.why}"
+            return f"{said}rejected by {who}: {answered.reason}"
         case ApprovalState.EXPIRED:
-            return (
-                f"{said}approval expired, nobody answered in time; the champion stays. "
-                f"Clear the task 'approve' of this run, or `evergreen retrain {model}`, to be asked again"
-            )
+            clear = "" if answered.overrides else "Clear the task 'approve' of this run, or "
+            return f"{said}approval expired, {answered.reason}; the champion stays. {clear}{_ask_again(answered)}"
+        case ApprovalState.SUPERSEDED:
+            return f"{said}superseded: {answered.reason}"
         case _:
-            return f"{said}void: {decision.why}. {again} `evergreen retrain {model}` asks again"
+            left = "Nothing was released and nothing is blocked."
+            return f"{said}void: {answered.reason}. {left} {told_again(again) or _ask_again(answered)}"
+
+
+def told_again(again: TriggerRequest | None) -> str:
+    """Which request judges the version anew; empty where none does."""
+    return f"Request {again.id} judges it again, against the champion of now" if again else ""
+
+
+def _ask_again(answered: Approval) -> str:
+    """What a person does to be asked again. A version that its gates refused is refused again until then."""
+    if answered.overrides:
+        return f"`evergreen approve {answered.model} --override --version {answered.version}` asks again"
+    return f"`evergreen retrain {answered.model}` asks again"

@@ -26,11 +26,15 @@ class Approvers:
     asked: tuple[str, ...] = ()  # as approval.approvers has them
     excluded: tuple[str, ...] = ()  # users who started the run, with approval.four_eyes
     about: str = ""  # of approval.four_eyes, for people; empty where it is off
+    service: str = (
+        ""  # the platform's own account, where it is nobody else's: it may end a wait, and decides on nothing
+    )
 
     @property
     def ids(self) -> list[str]:
         """What the approval's task is assigned to; empty lets Airflow ask nobody in particular."""
-        return assigned_ids(self.asked, self.excluded) if self.enforced else []
+        service = (self.service,) if self.service else ()
+        return assigned_ids((*self.asked, *service), self.excluded) if self.enforced else []
 
     def told(self) -> str:
         """One line for the question."""
@@ -49,11 +53,12 @@ def approvers_of(spec: ModelSpec, request: TriggerRequest | None, *, enforced: b
     Airflow tells who started the run; what a script says beside it (requested_by) only adds to those excluded.
     """
     asked = tuple(spec.approval.approvers)
+    own = service if enforced else ""
     if not (enforced and spec.approval.four_eyes):
-        return Approvers(enforced, asked)
+        return Approvers(enforced, asked, service=own)
     user, behalf = _started_by(request)
     excluded = tuple(dict.fromkeys(name for name in (user, behalf) if name and name != service))
-    return Approvers(enforced, asked, excluded, _about(excluded, user == service, behalf))
+    return Approvers(enforced, asked, excluded, _about(excluded, user == service, behalf), own)
 
 
 def _started_by(request: TriggerRequest | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ Bad specs are left out of `specs` and told in `problems`: one bad spec takes no 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from evergreen.core.spec_errors import problems_of
 from evergreen.core.spec_fields import shown
 from evergreen.core.spec_shape import dotted
 from evergreen.core.suites import check_suite
+from evergreen.core.upstreams import upstream_problems
 
 __all__ = ["Catalog", "Problem", "load_catalog", "read_defaults", "render"]
 
@@ -45,8 +47,9 @@ def load_catalog(root: Path, only: str | None = None) -> Catalog:
     defaults, problems = _read_defaults(root)
     specs: dict[str, ModelSpec] = {}
     suites: set[str] = set()
+    layers: dict[str, Layer] = {}  # by folder: all that can be read
     for folder in _folders(root, only):
-        spec, wrong = _check_folder(root, folder, defaults)
+        spec, wrong = _check_folder(root, folder, defaults, layers)
         problems += wrong
         if spec:
             suites.add(spec.validation.suite)
@@ -54,6 +57,7 @@ def load_catalog(root: Path, only: str | None = None) -> Catalog:
             specs[spec.name] = spec
     if only is None:
         problems += _other_suites(root, suites)
+        problems += _without_their_upstream(specs, layers)
     return Catalog(dict(sorted(specs.items())), in_order(problems))
 
 
@@ -61,6 +65,19 @@ def read_defaults(root: Path) -> dict[str, Any]:
     """What all models share, as `_defaults.yaml` has it; empty where that cannot be read."""
     layer, _ = _read_defaults(root)
     return dict(layer.value) if layer else {}
+
+
+def _without_their_upstream(specs: dict[str, ModelSpec], layers: Mapping[str, Layer]) -> list[Problem]:
+    """Take the specs out whose upstream models are not there, or wait for them; what is wrong with them."""
+    wrong = upstream_problems(specs, layers, layers.keys())
+    for name in wrong:
+        del specs[name]
+    return [problem for problems in wrong.values() for problem in problems]
+
+
+def without_a_valid_spec(root: Path, specs: Mapping[str, ModelSpec]) -> frozenset[str]:
+    """The models whose folder is there, and holds no spec that can be used."""
+    return frozenset(folder.name for folder in _folders(root, None)) - frozenset(specs)
 
 
 def _folders(root: Path, only: str | None) -> list[Path]:
@@ -130,14 +147,16 @@ def _spec(layer: Layer, *, partial: bool) -> tuple[ModelSpec | None, list[Proble
 # ---------------------------------------------------------------- one model
 
 
-def _check_folder(root: Path, folder: Path, defaults: Layer | None) -> tuple[ModelSpec | None, list[Problem]]:
+def _check_folder(
+    root: Path, folder: Path, defaults: Layer | None, layers: dict[str, Layer]
+) -> tuple[ModelSpec | None, list[Problem]]:
     file = f"models/{folder.name}/model.yaml"
     if not (root / file).is_file():
         return None, [_no_spec(folder)]
     own, problems = _read_layer(root, file)
     if own is None:
         return None, problems
-    layer = merge(defaults, own) if defaults else own
+    layer = layers[folder.name] = merge(defaults, own) if defaults else own
     spec, wrong = _spec(layer, partial=defaults is None)
     problems += [*wrong, *_name_problems(root, folder, layer)]
     if spec:

@@ -14,6 +14,7 @@ EvergreenError                 facts in, one readable sentence out; a retry does
 ├── SlotUnavailable            the rehearsal slot cannot be had, whatever the candidate: worth a retry
 ├── ServingFailed              serving refused a request, or did not answer
 ├── LeaseBusy                  another run of this model holds the lease: worth a retry
+├── LeaseLost                  another run took the lease meanwhile: nothing was written, worth a retry
 └── ServiceFailed              a component of the embedded shape did not come up
 RunEnds                        not an error: the run has nothing (more) to do, and says why
 """
@@ -111,6 +112,12 @@ class ServingFailed(EvergreenError):
 
 class LeaseBusy(EvergreenError):
     """Raised when another run holds the model's lease."""
+
+    retryable = True
+
+
+class LeaseLost(EvergreenError):
+    """Raised when a write comes from a holder whose lease another has taken since: nothing was written."""
 
     retryable = True
 

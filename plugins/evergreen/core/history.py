@@ -1,4 +1,4 @@
-"""What happened to a model: releases, rollbacks, holds, approvals, and the candidates that judge refused."""
+"""What happened to a model: rollouts, approvals, refused candidates, how requests ended, holds, and what people did."""
 
 from __future__ import annotations
 
@@ -13,30 +13,44 @@ from evergreen.core.records import (
     Approval,
     ApprovalState,
     CandidateState,
+    Event,
     HoldEvent,
     Release,
+    ReleaseEvent,
     ReleaseKind,
     RequestState,
+    RolloutState,
     TriggerRequest,
 )
-from evergreen.core.triggers import readable_time
+from evergreen.core.triggers import judged_again, readable_time
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
 
-REFUSED, UNJUDGED = "refused", "not judged"
+REFUSED, UNJUDGED, DRY_RUN = "refused", "not judged", "dry run"
 ASKED = "approval asked"
 RELEASED = "released"
 ROLLED_BACK = "rolled back to"
 HELD, LIFTED = "held", "hold lifted"
+ALL = " (all models)"
 _ANSWERS = {
     ApprovalState.APPROVED: "approved",
     ApprovalState.REJECTED: "rejected",
     ApprovalState.EXPIRED: "approval expired",
     ApprovalState.VOID: "answer void",
+    ApprovalState.SUPERSEDED: "superseded",
 }
+_ROLLOUTS = {
+    RolloutState.PREPARED: "prepared",
+    RolloutState.REPLACED: "replaced",
+    RolloutState.ROLLED_BACK: "rolled back",
+    RolloutState.ABORTED: "aborted",
+}
+_ENDS = {RequestState.FAILED: "run failed", RequestState.SKIPPED: "skipped", RequestState.EXPIRED: "request expired"}
+_NOTHING, _UNRELEASED = "nothing to do", "not released"
 _JUDGE = "judge"  # the step at which the request of a refused candidate ends
-_REQUESTS = 1_000  # how far back refused candidates are looked for: the newest requests
+_DECIDING = ("approve", "roll_out")
+NEWEST, EVERY = 1_000, 1_000_000  # how many requests are looked at, the newest ones: for a page, for an export
 
 
 @dataclass(frozen=True)
@@ -50,47 +64,81 @@ class HistoryEntry:
     why: str
 
 
-def history_of(ledger: Ledger, model: str) -> list[HistoryEntry]:
-    """The model's history with the fleet's holds, oldest first."""
-    entries = [*_refused(ledger, model)]
+def history_of(ledger: Ledger, model: str, requests: int = NEWEST) -> list[HistoryEntry]:
+    """The model's history, of its newest requests, with what was done to all models, oldest first."""
+    entries = [*_requests(ledger, model, requests)]
     for approval in ledger.approvals.history(model):
         entries.extend(_approval(approval))
+    entries.extend(_rollout(event) for event in ledger.releases.events(model) if event.state in _ROLLOUTS)
     entries.extend(_release(release) for release in ledger.releases.history(model))
-    entries.extend(_hold(event) for name in (model, FLEET) for event in ledger.holds.history(name))
+    for name in (model, FLEET):
+        entries.extend(_hold(event) for event in ledger.holds.history(name))
+        entries.extend(_event(event) for event in ledger.events.history(name))
     return sorted(entries, key=lambda entry: entry.time)  # of one moment: as listed here
 
 
-def _refused(ledger: Ledger, model: str) -> Iterator[HistoryEntry]:
-    """From the requests that ended at judge, and from the verdicts of candidates whose request is not known."""
+# ---------------------------------------------------------------- requests
+
+
+def _requests(ledger: Ledger, model: str, limit: int) -> Iterator[HistoryEntry]:
+    """How requests ended; and refused candidates whose request is not known, from their verdicts."""
     candidates = ledger.models.candidates(model)
     made = {candidate.request_id: candidate.version for candidate in candidates}
-    ended = [request for request in ledger.requests.latest(model, limit=_REQUESTS) if _ended_at_judge(request)]
-    for request in ended:
-        what = UNJUDGED if request.reason.startswith(NOT_JUDGED) else REFUSED
-        yield HistoryEntry(_end(request), what, made.get(request.id), _who(request), request.reason)
-    known = {request.id for request in ended}
+    requests, told = ledger.requests.latest(model, limit=limit), _told_elsewhere(ledger, model)
+    for request in requests:
+        version = judged_again(request) or made.get(request.id)
+        what = _end(request)
+        if what and not (what in (_UNRELEASED, _NOTHING) and (request.id in told or version in told)):
+            yield HistoryEntry(request.closed_at or request.requested_at, what, version, _who(request), _why(request))
+    at_judge = {one.id for one in requests if one.state is RequestState.SERVED and one.step == _JUDGE}
     for candidate in candidates:
-        if candidate.state is CandidateState.REJECTED and candidate.verdict and candidate.request_id not in known:
+        if candidate.state is CandidateState.REJECTED and candidate.verdict and candidate.request_id not in at_judge:
             yield HistoryEntry(candidate.created_at, REFUSED, candidate.version, "", candidate.verdict.reason)
 
 
-def _ended_at_judge(request: TriggerRequest) -> bool:
-    return request.state is RequestState.SERVED and request.step == _JUDGE
+def _end(request: TriggerRequest) -> str:
+    """In a word or two; empty for one that has not ended."""
+    if request.state is not RequestState.SERVED:
+        return _ENDS.get(request.state, "")
+    if request.step != _JUDGE:
+        return _UNRELEASED if request.step in _DECIDING else _NOTHING
+    return next((what for what in (DRY_RUN, UNJUDGED) if request.reason.startswith(_BEGINS[what])), REFUSED)
 
 
-def _end(request: TriggerRequest) -> datetime:
-    return request.closed_at or request.requested_at
+_BEGINS = {DRY_RUN: DRY_RUN, UNJUDGED: NOT_JUDGED}  # how the reason of such a request begins
+
+
+def _told_elsewhere(ledger: Ledger, model: str) -> set[str | int | None]:
+    """The requests whose end an answer tells or a release, and the versions that were released."""
+    answered = {one.request_id for one in ledger.approvals.history(model) if one.answered_at}
+    releases = ledger.releases.history(model)
+    return {*answered, *(one.request_id for one in releases), *(one.version for one in releases)}
+
+
+def _why(request: TriggerRequest) -> str:
+    if request.state is RequestState.FAILED and request.step:
+        return f"at {request.step}: {request.reason}"
+    return request.reason
 
 
 def _who(request: TriggerRequest) -> str:
     return str(request.detail.get("requested_by") or request.cause)
 
 
+# ---------------------------------------------------------------- the others
+
+
 def _approval(asked: Approval) -> Iterator[HistoryEntry]:
-    yield HistoryEntry(asked.asked_at, ASKED, asked.version, "", f"until {readable_time(asked.expires_at)}")
+    overrides = f"; overrides {asked.overrides}" if asked.overrides else ""
+    until = f"until {readable_time(asked.expires_at)}{overrides}"
+    yield HistoryEntry(asked.asked_at, ASKED, asked.version, "", until)
     if asked.answered_at:
         what = _ANSWERS[asked.state]
         yield HistoryEntry(asked.answered_at, what, asked.version, asked.answered_by or "", asked.reason)
+
+
+def _rollout(event: ReleaseEvent) -> HistoryEntry:
+    return HistoryEntry(event.at, _ROLLOUTS[event.state], event.version, event.by, event.reason)
 
 
 def _release(release: Release) -> HistoryEntry:
@@ -99,5 +147,10 @@ def _release(release: Release) -> HistoryEntry:
 
 
 def _hold(event: HoldEvent) -> HistoryEntry:
-    what = (HELD if event.held else LIFTED) + (" (all models)" if event.model == FLEET else "")
+    what = (HELD if event.held else LIFTED) + (ALL if event.model == FLEET else "")
     return HistoryEntry(event.at, what, None, event.by, event.reason)
+
+
+def _event(event: Event) -> HistoryEntry:
+    what = event.what + (ALL if event.model == FLEET else "")
+    return HistoryEntry(event.at, what, None, event.by, event.detail)

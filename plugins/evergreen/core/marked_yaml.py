@@ -10,6 +10,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times as fast
+_BOOL, _TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 
 
 class BrokenYaml(ValueError):
@@ -56,12 +57,17 @@ def _said(error: yaml.MarkedYAMLError) -> str:
 
 
 def _walk(node: yaml.Node, path: Path, seen: set[int]) -> Iterator[tuple[Path, int]]:
-    """Path and line of all that is below a node; what an alias repeats is not walked twice."""
+    """Path and line of all that is below a node; what an alias repeats is not walked twice.
+
+    On the way a key `on`, which YAML 1.1 takes for true, is made the text that stands there.
+    """
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if key.tag == _BOOL:
+                key.tag = _TEXT
             here = (*path, str(key.value))
             yield here, key.start_mark.line + 1
             yield from _walk(value, here, seen)

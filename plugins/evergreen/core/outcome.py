@@ -1,4 +1,4 @@
-"""What became of a candidate that has nothing before it: its state, told as ops read it."""
+"""What became of a candidate that a run leaves as it is: its state, told as ops read it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AGAIN = "; a run with `force` has it judged again"
 
 
 def what_became(ledger: Ledger, candidate: Candidate) -> str:
-    """'was released', 'its gates refused (auc 0.5 is below 0.6); …': the end of a sentence about an ended candidate."""
+    """'was released', 'its gates refused (auc 0.5 is below 0.6); …': the end of a sentence about such a candidate."""
     match candidate.state:
         case CandidateState.REJECTED:
             return f"its gates refused ({candidate.verdict.reason if candidate.verdict else '-'}){_AGAIN}"
@@ -22,8 +22,26 @@ def what_became(ledger: Ledger, candidate: Candidate) -> str:
             return f"{_who_declined(ledger, candidate)}{_AGAIN}"
         case CandidateState.ROLLED_BACK:
             return f"was rolled back{_by_whom(ledger, candidate)}{_AGAIN}"
+        case CandidateState.TO_OVERRIDE:
+            return "a person is asked about, although its gates refused it"
+        case CandidateState.PASSED:
+            return "passed its gates and was not released yet"
         case _:
             return "was released"
+
+
+def ends_with(candidate: Candidate) -> str:
+    """Why a run ends with this verdict; empty where approval comes next."""
+    assert candidate.verdict is not None, "judge returns a verdict"
+    goes_on = candidate.verdict.passed or candidate.state in (CandidateState.TO_OVERRIDE, CandidateState.RELEASED)
+    return "" if goes_on else candidate.verdict.reason
+
+
+def dry_run_ends(candidate: Candidate) -> str:
+    """What a run without the right to promote says at its end, whatever the verdict."""
+    assert candidate.verdict is not None, "judge returns a verdict"
+    found = "passed" if candidate.verdict.passed else f"would not have passed: {candidate.verdict.reason}"
+    return f"dry run: version {candidate.version} {found}; nothing was asked and nothing released"
 
 
 def _who_declined(ledger: Ledger, candidate: Candidate) -> str:

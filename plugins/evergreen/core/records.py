@@ -14,28 +14,38 @@ class Cause(StrEnum):
 
     SCHEDULE = "schedule"
     NEW_DATA = "new_data"
+    METRIC = "metric"
     API = "api"
     PERSON = "person"
+    UPSTREAM = "upstream"  # a release of a model that this one is made from
 
 
 class RequestState(StrEnum):
-    """open → claimed → served | failed; or open → skipped."""
+    """open → claimed → served | failed; or open → skipped | expired.
+
+    An open request that was put off waits in the ledger until the reconciler starts a run for it.
+    """
 
     OPEN = "open"
     CLAIMED = "claimed"
     SERVED = "served"
     SKIPPED = "skipped"
     FAILED = "failed"
+    EXPIRED = "expired"
 
 
 class CandidateState(StrEnum):
     """trained → passed | rejected (by its gates) | not_judged; passed → released | declined (by a person);
     released → rolled_back. Rejected, declined, released and rolled back block the train key.
+
+    A rejected one that a person wants all the same is judged anew and waits as to_override: an approval releases it,
+    anything else makes it rejected again.
     """
 
     TRAINED = "trained"
     NOT_JUDGED = "not_judged"
     PASSED = "passed"
+    TO_OVERRIDE = "to_override"
     REJECTED = "rejected"
     DECLINED = "declined"
     RELEASED = "released"
@@ -58,10 +68,10 @@ class GateState(StrEnum):
 
 
 class ApprovalState(StrEnum):
-    """open → approved | rejected | expired | void; the first answer stands.
+    """open → approved | rejected | expired | void | superseded; the first answer stands.
 
-    Void: answered, but without a reason where one is needed, or after what was asked about had changed. Only a
-    rejection blocks the candidate.
+    Void: answered, but without a reason where one is needed, or after what was asked about had changed. Superseded: a
+    newer candidate came before an answer. Only a rejection blocks the candidate.
     """
 
     OPEN = "open"
@@ -69,6 +79,7 @@ class ApprovalState(StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     VOID = "void"
+    SUPERSEDED = "superseded"
 
 
 class ReleaseKind(StrEnum):
@@ -78,13 +89,27 @@ class ReleaseKind(StrEnum):
     ROLLBACK = "rollback"
 
 
+class RolloutState(StrEnum):
+    """prepared → live | aborted; live → replaced (by the next release) | rolled_back. One release a model is live."""
+
+    PREPARED = "prepared"
+    LIVE = "live"
+    REPLACED = "replaced"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+
+
 @dataclass(frozen=True)
 class TriggerRequest:
     """One reason to retrain one model, and what became of it.
 
     `watermark` is the source's newest event time when the request was made, `as_of` is that minus
     `label.arrives_after`: every later step and rerun reads the window's end from here, never from a clock.
-    `step` is the step that runs or ran last; `reason` says why the request ended as it did.
+    `step` is the step that runs or ran last; `reason` says why the request ended as it did, or was put off.
+
+    `run_id` is the Airflow run that serves it, `first_run` the run that opened it: another one once it was put off,
+    empty where no run did. A request that waits for the reconciler has its own id as run id (`own_run_id`), so that
+    starting its run twice starts it once. `due_at`: it is not started before.
     """
 
     id: str
@@ -101,6 +126,19 @@ class TriggerRequest:
     detail: dict[str, Any]
     requested_at: datetime
     closed_at: datetime | None
+    first_run: str = ""
+    attempt: int = 0
+    due_at: datetime | None = None
+
+    @property
+    def queued(self) -> bool:
+        """Whether it waits for the reconciler, which starts its run. From then on it has a step (admit marks it)."""
+        return self.state is RequestState.OPEN and self.attempt > 0 and not self.step
+
+
+def own_run_id(request_id: str, attempt: int) -> str:
+    """The id of the run that the reconciler starts: the request's, with a number from the second one on."""
+    return request_id if attempt == 1 else f"{request_id}-{attempt}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +163,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Immutable rows of one window: `start <= event_time <= as_of`. The id is the content hash."""
+    """Immutable rows of one window: `start <= event_time <= as_of`. The id is the content hash.
+
+    `suite` names the expectation suite that it passed and the sha256 of its file ('flight-delay@3f…'), empty where it
+    was not validated yet.
+    """
 
     id: str
     model: str
@@ -136,6 +178,7 @@ class Snapshot:
     quarantined: int
     schema_hash: str
     parts: tuple[Part, ...]
+    suite: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,7 +233,8 @@ class Verdict:
     """What judge found. `judged` is false where there were too few fresh rows: that blocks no train key.
 
     `metrics` and `champion_metrics` are all metrics of the task on the same rows. `ask_why` says why a person must
-    decide whatever the approval mode is (the champion could not be compared); else it is empty.
+    decide whatever the approval mode is (the champion could not be compared); else it is empty. `request_id` is the
+    trigger request that it was reached for, empty in verdicts that are older than this field.
     """
 
     judged: bool
@@ -202,6 +246,7 @@ class Verdict:
     metrics: Mapping[str, float] = field(default_factory=dict)
     champion_metrics: Mapping[str, float] = field(default_factory=dict)
     ask_why: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,7 +254,8 @@ class Candidate:
     """A registered version and all that says what it was made from.
 
     `bundle` is the sha256 of the bundle's manifest, and its address in the store.
-    `data_end` is the newest event time that the booster was fitted on.
+    `data_end` is the newest event time that the booster was fitted on. `made_with`: code_revision, image, lock_hash,
+    folder_hash, spec_sha256 (core.train_key.Provenance), empty for versions that are older than this field.
     """
 
     model: str
@@ -225,6 +271,7 @@ class Candidate:
     verdict: Verdict | None
     generation_seen: int
     created_at: datetime
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -238,10 +285,12 @@ class Champion:
 
 @dataclass(frozen=True)
 class Release:
-    """An immutable decision to serve one version.
+    """A decision to serve one version. Only its state, and with it the generation, ever changes.
 
-    `request_id` is the trigger request that made the version. `act` names the act that released it (for a rollback,
-    the run or command), so that the same act done twice is one release.
+    `seen` is the champion's generation that it was decided against. `generation` is 0 until it goes live: then
+    seen + 1; `released_at` is when it was prepared, then when it went live. `request_id` is the trigger request that
+    made the version, `approval_id` the approval that let it through, empty where nobody was asked. `act` names the act
+    that released it (for a rollback, the run or command), so that the same act done twice is one release.
     """
 
     id: str
@@ -257,6 +306,22 @@ class Release:
     released_at: datetime
     kind: ReleaseKind = ReleaseKind.PROMOTION
     act: str = ""
+    state: RolloutState = RolloutState.LIVE
+    seen: int = 0
+    approval_id: str = ""
+
+
+@dataclass(frozen=True)
+class ReleaseEvent:
+    """A release changed its state; the history of these never shrinks."""
+
+    release_id: str
+    model: str
+    version: int
+    state: RolloutState
+    by: str
+    reason: str
+    at: datetime
 
 
 FLEET = "*"  # the model of a hold on all models
@@ -287,7 +352,8 @@ class HoldEvent:
 class Approval:
     """One question to people about one candidate, and its answer. `answered_by` is none after a timeout.
 
-    `evidence` is the digest of the verdict that the question shows (core.verdict_json).
+    `evidence` is the digest of the verdict that the question shows (core.verdict_json). `overrides` names the gates
+    that failed and that an approval sets aside; empty where the candidate passed.
     """
 
     id: str
@@ -304,6 +370,7 @@ class Approval:
     reason: str = ""
     answered_at: datetime | None = None
     evidence: str = ""
+    overrides: str = ""
 
 
 @dataclass(frozen=True)
@@ -332,6 +399,61 @@ class SlotEvent:
     detail: str
     key: str
     at: datetime
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something about a model (or FLEET) that people must be able to read later: `what` in a word or two.
+
+    A model has each key once.
+    """
+
+    model: str
+    what: str
+    detail: str
+    by: str
+    key: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """When something that runs for ever was last heard of, and what it said."""
+
+    name: str
+    at: datetime
+    detail: str
+
+
+class NoticeKind(StrEnum):
+    """What people are told of."""
+
+    APPROVAL_NEEDED = "approval_needed"
+    REMINDER = "reminder"
+    ESCALATION = "escalation"
+    REFUSED = "refused"
+    RELEASED = "released"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    REPORTED = "reported"  # something that was repaired, or that nobody caused here: an alias moved by hand
+    SILENT = "silent"  # nothing heard from the reconciler
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message to people that is to be sent, or was. `link` leads to the page to act on; a model has each key once."""
+
+    id: str
+    model: str
+    kind: NoticeKind
+    key: str
+    title: str
+    text: str
+    link: str
+    created_at: datetime
+    sent_at: datetime | None = None
+    tries: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """What of the store may be removed. Pure: facts of the ledger and a listing of the store in, files out.
 
-Kept whatever their age: the live release, the previous one and the one that a rollback would go back to, what a
-question is open about, candidates of runs at work, the newest `retention.versions`. Kept of any model: what was
-written or used within `retention.keep`, and never less than a day: a run that has just begun leans on it.
+Kept whatever their age: the live release, the previous one, the one that a rollback would go back to and one that is
+prepared, what a question is open about, candidates of runs at work or that a request is to judge again, the newest
+`retention.versions`. Kept of any model: what was written or used within `retention.keep`, and never less than a day: a
+run that has just begun leans on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from evergreen.core import bundle
 from evergreen.core.evidence import EVIDENCE as EVIDENCE_FILE
 from evergreen.core.records import ENDED, Candidate, CandidateState, Release
+from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
     from evergreen.core.ports import StoredFile
@@ -27,11 +29,15 @@ OF_A_MODEL = (SNAPSHOTS, QUARANTINE, EVIDENCE)  # folders with a folder for each
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the ledger knows of a model: releases oldest first, versions asked about, ids of its requests at work."""
+    """What the ledger knows of a model: releases that went live, oldest first; versions of prepared releases, asked
+    about, and that an unfinished request is to judge again; ids of its requests at work.
+    """
 
     candidates: Sequence[Candidate]
     releases: Sequence[Release]
+    prepared: frozenset[int] = frozenset()
     asked: frozenset[int] = frozenset()
+    wanted: frozenset[int] = frozenset()
     at_work: frozenset[str] = frozenset()
 
 
@@ -40,26 +46,46 @@ def age_limit(keep: Retention, now: datetime) -> datetime:
     return now - max(keep.keep, YOUNG)
 
 
-def needed_versions(facts: ModelFacts, keep: Retention, now: datetime) -> frozenset[int]:
-    """The versions of which all is kept."""
-    since = age_limit(keep, now)
+def needed_versions(facts: ModelFacts, keep: Retention, now: datetime) -> dict[int, str]:
+    """The versions of which all is kept, newest first, each with the first reason why."""
+    why: dict[int, str] = {}
+    for version, reason in _reasons(facts, keep, now):
+        why.setdefault(version, reason)
+    return dict(sorted(why.items(), reverse=True))
+
+
+def _reasons(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tuple[int, str]]:
+    yield from _live_and_ways_back(facts)
+    yield from ((version, "its release is prepared") for version in facts.prepared)
+    yield from ((version, "a question about it is open") for version in facts.asked)
+    yield from ((version, "a request is to judge it again") for version in facts.wanted)
+    for one in facts.candidates:
+        if one.state is CandidateState.TO_OVERRIDE:
+            yield one.version, "a person is to override its gates"
+        if one.state not in ENDED and one.request_id in facts.at_work:
+            yield one.version, "its run is at work"
     newest = sorted((one.version for one in facts.candidates), reverse=True)[: keep.versions]
-    young = [one.version for one in facts.candidates if one.created_at >= since]
-    released = [one.version for one in facts.releases if one.released_at >= since]
-    at_work = [one.version for one in facts.candidates if one.state not in ENDED and one.request_id in facts.at_work]
-    return frozenset([*newest, *young, *released, *at_work, *facts.asked, *_live_and_ways_back(facts)])
+    yield from ((version, f"among the newest {keep.versions} (retention.versions)") for version in newest)
+    yield from _young(facts, keep, now)
 
 
-def _live_and_ways_back(facts: ModelFacts) -> Iterator[int]:
+def _young(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tuple[int, str]]:
+    since, lately = age_limit(keep, now), f"within {format_duration(max(keep.keep, YOUNG))} (retention.keep)"
+    yield from ((one.version, f"trained {lately}") for one in facts.candidates if one.created_at >= since)
+    yield from ((one.version, f"released {lately}") for one in facts.releases if one.released_at >= since)
+
+
+def _live_and_ways_back(facts: ModelFacts) -> Iterator[tuple[int, str]]:
     """The live version, the one released before it, and the newest before it that was not rolled back."""
     if not facts.releases:
         return
     live = facts.releases[-1].version
     rolled_back = {one.version for one in facts.candidates if one.state is CandidateState.ROLLED_BACK}
     earlier = [one.version for one in reversed(facts.releases) if one.version != live]
-    yield live
-    yield from earlier[:1]
-    yield from [version for version in earlier if version not in rolled_back][:1]
+    yield live, "live"
+    yield from ((version, "released before the live one") for version in earlier[:1])
+    ways_back = [version for version in earlier if version not in rolled_back]
+    yield from ((version, "a rollback would go back to it") for version in ways_back[:1])
 
 
 def unneeded_bundles(facts: ModelFacts, needed: Collection[int]) -> frozenset[str]:

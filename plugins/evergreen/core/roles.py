@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 
 VIEWER, OPERATOR, APPROVER, ADMIN, SERVICE = "Viewer", "Operator", "Approver", "Admin", "Service"
 ROLES = (VIEWER, OPERATOR, APPROVER, ADMIN, SERVICE)
-CANNOT_APPROVE = (VIEWER, OPERATOR, SERVICE)  # Airflow refuses their answer before it looks at who was asked
+CANNOT_APPROVE = (VIEWER, OPERATOR, SERVICE)  # Airflow refuses their answer before it looks at who was asked, or for
+# the platform's own account: the ledger takes none (core.approval.decide)
 PAGES = "Models"  # the resource whose reading opens the Models pages
 
 ROLE, USER, NOT = "role:", "user:", "not:"

@@ -13,11 +13,27 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from evergreen.core.errors import FoundProblem
-from evergreen.core.spec_fields import DURATION_WORDS, LongerThanZero, Strict, did_you_mean, refuse_one, shown
+from evergreen.core.spec_fields import (
+    DURATION_WORDS,
+    LongerThanZero,
+    Strict,
+    did_you_mean,
+    refusal,
+    refuse,
+    refuse_one,
+    shown,
+)
 
 NOTED = frozenset({"user", "triggered_by"})  # what Evergreen adds to a request's detail beside the parameters
 MOMENT = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)"
 MOMENT_WORDS = "a time with its zone, such as 2013-12-01T00:00:00Z"
+_ALLOWED = {
+    "window_end": MOMENT_WORDS,
+    "window_train": DURATION_WORDS,
+    "force": "true or false",
+    "dry_run": "true or false",
+    "override": "the number of a version",
+}
 
 
 class BadRunParameter(FoundProblem):
@@ -62,6 +78,19 @@ class RunParams(Strict):
         title="Length of the training window",
         description="Instead of the spec's window.train, such as 120d",
     )
+    dry_run: bool = Field(
+        default=False,
+        title="Dry run",
+        description="Everything up to the verdict, whatever hold and cooldown say; then the run ends: nobody is asked, "
+        "nothing is released",
+    )
+    override: int | None = Field(
+        default=None,
+        ge=1,
+        title="Override",
+        description="A version that was refused and is wanted all the same: it is judged again as it is, and a person "
+        "decides with a reason, whatever its gates say. A person's runs only; needs `reason`",
+    )
     requested_by: str | None = Field(
         default=None,
         max_length=200,
@@ -73,6 +102,19 @@ class RunParams(Strict):
     @classmethod
     def _left_out(cls, values: Any) -> Any:
         return _given(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _override_stands_alone(self) -> RunParams:
+        if self.override is None:
+            return self
+        beside = [name for name in ("force", "window_end", "window_train", "dry_run") if getattr(self, name)]
+        if beside:
+            found, do = f"{' and '.join(beside)} beside it", "Leave them out: the version is judged as it was made."
+            refuse([refusal(("override",), self.override, found=found, allowed="override with a reason", do=do)])
+        if not (self.reason or "").strip():
+            found, do = "no reason", "Say in 'reason' why it is wanted although it was refused: others will read it."
+            refuse([refusal(("override",), self.override, found=found, allowed="override with a reason", do=do)])
+        return self
 
     @classmethod
     def of(cls, conf: Mapping[str, Any]) -> RunParams:
@@ -102,7 +144,7 @@ def _told(error: ValidationError) -> BadRunParameter:
     if first["type"] == "extra_forbidden":
         do = did_you_mean(name, names) or "Leave it out."
         return BadRunParameter(where, found="no such parameter", allowed=", ".join(names), do=do)
-    allowed = "true or false" if name == "force" else f"a text of up to {_longest(name)} characters"
+    allowed = _ALLOWED.get(name) or f"a text of up to {_longest(name)} characters"
     return BadRunParameter(where, found=shown(first["input"]), allowed=allowed, do="Correct it, and start a new run.")
 
 
@@ -132,9 +174,8 @@ def _field(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def table() -> str:
     """A Markdown table of all parameters, for the docs."""
-    allowed = {"window_end": MOMENT_WORDS, "window_train": DURATION_WORDS, "force": "true or false"}
     lines = [
-        f"| `{name}` | {allowed.get(name, 'a text')} | {node['description']} |"
+        f"| `{name}` | {_ALLOWED.get(name, 'a text')} | {node['description']} |"
         for name, node in RunParams.model_json_schema()["properties"].items()
     ]
     return "\n".join(["| parameter | value | what it does |", "|---|---|---|", *lines]) + "\n"

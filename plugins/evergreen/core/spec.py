@@ -28,6 +28,7 @@ from evergreen.core.spec_fields import (
     refuse_one,
 )
 from evergreen.core.spec_gates import Gate, gate_problems
+from evergreen.core.spec_notify import Notify
 from evergreen.core.spec_source import Source
 
 __all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Retention", "Source"]
@@ -97,16 +98,20 @@ class NewData(Strict):
 
 
 class Trigger(Strict):
-    """One reason to retrain: a cron line, or new data."""
+    """One reason to retrain: a cron line, new data, or a release of another model."""
 
     schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
     new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
+    upstream: Name | None = Field(
+        default=None, description="Start when this other model was released, of whose answers this one learns"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Trigger:
-        if (self.schedule is None) == (self.new_data is None):
-            both = "both 'schedule' and 'new_data'" if self.schedule else "neither 'schedule' nor 'new_data'"
-            refuse_one(self, found=both, allowed="one of the two", do="Write each trigger as an entry of its own.")
+        given = [f"'{name}'" for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of 'schedule', 'new_data' and 'upstream'"
+            refuse_one(self, found=found, allowed="one of them", do="Write each trigger as an entry of its own.")
         return self
 
 
@@ -181,6 +186,7 @@ class ModelSpec(Strict):
     training: Training = Field(default=Training(), description="How the booster is fitted")
     gates: list[Gate] = Field(min_length=1, description="Limits a candidate must keep; without any nothing is released")
     approval: Approval = Field(default=Approval(), description="Who lets a candidate through that passed its gates")
+    notify: list[Notify] = Field(default_factory=list, description="Who is told what; none: nobody")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
     retention: Retention = Field(default=Retention(), description="How long the store keeps what is no longer needed")
 
@@ -228,7 +234,22 @@ class ModelSpec(Strict):
     def _trigger_problems(self) -> list[InitErrorDetails]:
         again = [at for at, trigger in enumerate(self.triggers) if trigger.new_data][1:]
         allowed, do = "one new_data trigger", "Keep the one with the smaller min_rows."
-        return [refusal(("triggers", at), None, found="a second new_data", allowed=allowed, do=do) for at in again]
+        twice = [refusal(("triggers", at), None, found="a second new_data", allowed=allowed, do=do) for at in again]
+        return [*twice, *self._upstream_problems()]
+
+    def _upstream_problems(self) -> list[InitErrorDetails]:
+        """Whether there is such a model, core.upstreams knows: it sees all specs."""
+        return [
+            refusal(
+                ("triggers", at, "upstream"),
+                trigger.upstream,
+                found=f"'{trigger.upstream}' a second time",
+                allowed="each upstream model once",
+                do="Remove one of them.",
+            )
+            for at, trigger in enumerate(self.triggers)
+            if trigger.upstream and trigger.upstream in [one.upstream for one in self.triggers[:at]]
+        ]
 
     @property
     def columns(self) -> list[str]:
@@ -244,3 +265,8 @@ class ModelSpec(Strict):
     def new_data(self) -> NewData | None:
         """The new_data trigger, if any."""
         return next((trigger.new_data for trigger in self.triggers if trigger.new_data), None)
+
+    @property
+    def upstream(self) -> list[str]:
+        """The models whose release starts a retrain."""
+        return [trigger.upstream for trigger in self.triggers if trigger.upstream]

@@ -12,7 +12,15 @@ from pydantic_core import InitErrorDetails
 
 from evergreen.core.metrics import METRICS_BY_TASK, Task
 from evergreen.core.roles import ADMIN, APPROVER, CANNOT_APPROVE, NOT, ROLE, ROLES, USER
-from evergreen.core.spec_fields import LongerThanZero, Strict, did_you_mean, refusal, refuse, refuse_one
+from evergreen.core.spec_fields import (
+    LongerThanZero,
+    Strict,
+    did_you_mean,
+    format_duration,
+    refusal,
+    refuse,
+    refuse_one,
+)
 
 Change = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 APPROVERS_WORDS = f"role:{APPROVER}, role:{ADMIN}, role:<one of your own>, or a user's name"
@@ -79,6 +87,29 @@ class Approval(Strict):
     timeout: LongerThanZero = Field(
         default=timedelta(hours=24), description="An approval that nobody gives ends then; the champion stays"
     )
+    remind_after: LongerThanZero | None = Field(
+        default=None, description="Tell once more (`notify`) what waits for an answer after this, such as 4h"
+    )
+    escalate_after: LongerThanZero | None = Field(
+        default=None, description="Tell, more urgently, that nobody has answered after this, such as 12h"
+    )
+
+    @model_validator(mode="after")
+    def _told_in_time(self) -> Approval:
+        refuse(
+            [
+                refusal(
+                    (name,),
+                    after,
+                    found=f"{format_duration(after)}, when the question has ended",
+                    allowed=f"shorter than timeout ({format_duration(self.timeout)})",
+                    do="Write a shorter one, or a longer timeout.",
+                )
+                for name in ("remind_after", "escalate_after")
+                if (after := getattr(self, name)) and after >= self.timeout
+            ]
+        )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Approval:

@@ -122,7 +122,7 @@ def outcome(request: TriggerRequest) -> str:
     """What became of a request, and why."""
     match request.state:
         case RequestState.OPEN:
-            return "not admitted yet"
+            return f"put off: {request.reason}" if request.queued and request.reason else "not admitted yet"
         case RequestState.CLAIMED:
             return f"running {request.step}"
         case RequestState.FAILED:
@@ -137,6 +137,8 @@ def _running(facts: Facts, now: datetime) -> str:
     request, lease, asked = facts.last, facts.lease, facts.approval
     if request is None or request.state not in (RequestState.OPEN, RequestState.CLAIMED):
         return ""
+    if request.queued:
+        return _put_off(request)
     if request.state is RequestState.OPEN:
         holder = lease.holder if lease and lease.expires_at > now and lease.holder != request.id else None
         return f"the lease, which {holder} holds" if holder else f"run {request.run_id} to start"
@@ -148,10 +150,17 @@ def _running(facts: Facts, now: datetime) -> str:
     return f"step {request.step}"
 
 
+def _put_off(request: TriggerRequest) -> str:
+    """'put off until 2025-03-01 18:00 UTC: cooldown …'; one that waits for nothing is about to start."""
+    until = f" until {readable_time(request.due_at)}" if request.due_at else ""
+    return f"put off{until}: {request.reason}" if request.reason else f"the reconciler to start run {request.run_id}"
+
+
 def _next_trigger(spec: ModelSpec, facts: Facts, now: datetime) -> str:
     reasons = [f"{spec.new_data.min_rows:,} new rows"] if spec.new_data else []
     if spec.schedule:
         reasons.append(f"the schedule at {readable_time(min(_next(line, now) for line in spec.schedule))}")
+    reasons += [f"a release of {name}" for name in spec.upstream]
     if not reasons:
         return f"a person: evergreen retrain {spec.name}"
     last = facts.last_served

@@ -1,7 +1,7 @@
 """The train key: what a candidate was made from, as one hash. The same key is not trained twice.
 
 In it: the snapshot, the training part of the spec, the files of the model folder, the lock of libraries.
-Not in it: the README, gates, triggers and approval, and the code revision, which is logged beside it.
+Not in it: the README, gates, triggers and approval, the code revision and the image, which are logged beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOCK = "requirements.txt"
 BUILT_FROM = "EVERGREEN_REVISION"  # set in an image, which holds no repository
+IMAGE = "EVERGREEN_IMAGE"  # set by docker-compose.yml: an image does not know its own name
 _NOT_SEEN_BY_TRAINING = ("README.md", "model.yaml")  # of the latter, `training_part` is what counts
 
 
@@ -30,15 +31,19 @@ class Provenance:
 
     `code_revision` is the git commit: the repository's, or the one that an image was built from (EVERGREEN_REVISION).
     It is 'dirty-…' / 'files-…' and a hash of the files where the tree was changed or no commit is known.
+    `image` is the container image, empty outside one. `spec_sha256` is of the spec as it was logged
+    (`training/spec.json`): with its defaults, and with what the train key leaves out.
     """
 
     code_revision: str
     lock_hash: str
     folder_hash: str
+    image: str = ""
+    spec_sha256: str = ""
 
 
-def provenance(root: Path, model: str) -> Provenance:
-    """Read them from the project folder. Raises TrainingRefused where there is no lock."""
+def provenance(root: Path, spec: ModelSpec) -> Provenance:
+    """Read them from the project folder and the environment. Raises TrainingRefused where there is no lock."""
     lock = root / LOCK
     if not lock.is_file():
         raise TrainingRefused(
@@ -47,8 +52,19 @@ def provenance(root: Path, model: str) -> Provenance:
             allowed="the lock of all libraries: a new library is a reason to retrain",
             do="Restore it from version control, or write it anew by `make lock`.",
         )
-    folder = root / "models" / model
-    return Provenance(_code_revision(root, folder), sha256(lock.read_bytes()), _hash(_training_files(folder), folder))
+    folder = root / "models" / spec.name
+    return Provenance(
+        code_revision=_code_revision(root, folder),
+        lock_hash=sha256(lock.read_bytes()),
+        folder_hash=_hash(_training_files(folder), folder),
+        image=_image(),
+        spec_sha256=sha256(spec_json(spec)),
+    )
+
+
+def spec_json(spec: ModelSpec) -> bytes:
+    """The whole spec, defaults included, as it is logged beside a version."""
+    return spec.model_dump_json(indent=2).encode()
 
 
 def train_key(snapshot_id: str, spec: ModelSpec, made_with: Provenance) -> str:
@@ -64,15 +80,15 @@ def train_key(snapshot_id: str, spec: ModelSpec, made_with: Provenance) -> str:
 
 def training_part(spec: ModelSpec) -> dict[str, Any]:
     """What of the spec decides the fitted rows, the booster or the bundle."""
-    spec_json = spec.model_dump(mode="json")
+    declared = spec.model_dump(mode="json")
     return {
-        "task": spec_json["task"],
-        "event_time": spec_json["source"]["event_time"],
-        "label": {name: spec_json["label"][name] for name in ("column", "arrives_after")},
-        "features": spec_json["features"],
-        "window": {"train": spec_json["window"]["train"], "holdout": spec_json["window"]["holdout"]["length"]},
-        "training": spec_json["training"],
-        "unknown_category": spec_json["serving"]["unknown_category"],
+        "task": declared["task"],
+        "event_time": declared["source"]["event_time"],
+        "label": {name: declared["label"][name] for name in ("column", "arrives_after")},
+        "features": declared["features"],
+        "window": {"train": declared["window"]["train"], "holdout": declared["window"]["holdout"]["length"]},
+        "training": declared["training"],
+        "unknown_category": declared["serving"]["unknown_category"],
     }
 
 
@@ -112,6 +128,12 @@ def _built_from() -> tuple[str | None, bool]:
     """The commit of the image, none where it is not known, and whether the tree was changed when it was built."""
     found = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", os.environ.get(BUILT_FROM, ""))
     return (found[1], found[2] is not None) if found else (None, False)
+
+
+def _image() -> str:
+    """Its name and tag, and the commit that it was built from: a tag may be given to another one later."""
+    name, commit = os.environ.get(IMAGE, ""), os.environ.get(BUILT_FROM, "")
+    return f"{name} ({commit})" if name and commit else name or commit
 
 
 def _git(root: Path, *arguments: str) -> str | None:

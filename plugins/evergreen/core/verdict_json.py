@@ -34,10 +34,11 @@ def from_json(plain: Mapping[str, Any]) -> Verdict:
 
 
 def digest(verdict: Verdict | None) -> str:
-    """The sha256 of all that a verdict says: two are the same where this is. Empty for none."""
+    """The sha256 of all that a verdict says: two are the same where this is, whichever request asked. '' for none."""
     if verdict is None:
         return ""
-    return hashlib.sha256(json.dumps(to_json(verdict), sort_keys=True).encode()).hexdigest()
+    said = {name: value for name, value in to_json(verdict).items() if name != "request_id"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -67,6 +67,7 @@ def _where_to_look(story: Story) -> None:
     say("Ask the model:", style="bold")
     say(f"  {_curl(story)}", soft_wrap=True, highlight=False, markup=False)
     say(f"See what happened: [bold]{stage.command} history {DELAY}[/bold]", soft_wrap=True)
+    say(f"Where the version that answers came from: [bold]{stage.command} trace {DELAY}[/bold]", soft_wrap=True)
     say(f"State of all models: [bold]{stage.command} status[/bold]", soft_wrap=True)
     say("Stop everything: [bold]make down[/bold]")
 

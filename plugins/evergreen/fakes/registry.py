@@ -37,7 +37,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
         self.versions: dict[tuple[str, int], FakeVersion] = {}
-        self.aliases: dict[tuple[str, str], int] = {}
+        self.pointers: dict[tuple[str, str], int] = {}  # by model and alias
 
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
         """See Registry."""
@@ -87,7 +87,11 @@ class FakeRegistry:
         """See Registry."""
         if (model, version) not in self.versions:
             raise KeyError(f"{model} has no version {version}")
-        self.aliases[model, alias] = version
+        self.pointers[model, alias] = version
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """See Registry."""
+        return {alias: version for (name, alias), version in self.pointers.items() if name == model}
 
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """See Registry."""

@@ -47,7 +47,7 @@ class InMemoryStore:
         _check(key)
         self.files.pop(key, None)
 
-    def sweep(self, before: datetime) -> list[StoredFile]:
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> list[StoredFile]:
         """Nothing: a write in memory leaves nothing behind."""
         return []
 

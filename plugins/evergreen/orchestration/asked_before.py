@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evergreen import wiring
-from evergreen.core.approval import what_changed
+from evergreen.core.approval import told_again, what_changed
 from evergreen.core.errors import EvergreenError, RunEnds
 from evergreen.core.records import Approval, ApprovalState, Candidate, CandidateState
 from evergreen.orchestration.closing import void_open_question
+from evergreen.steps.overtaken import judge_anew
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import Question
+    from evergreen.core.records import TriggerRequest
     from evergreen.orchestration.task_run import TaskRun
 
 
@@ -42,13 +44,25 @@ def early_answer(run: TaskRun, candidate: Candidate, subject: str, body: str) ->
         return None
     if (shown.subject, shown.body) != (subject, body):
         changed = "this run has asked before, something has changed since, and Airflow would show the old text"
-        void_open_question(run.ledger, run.spec.name, run.run_id, changed)
-        again = f"Nothing was released and nothing is blocked. `evergreen retrain {run.spec.name}` asks anew"
-        raise RunEnds(f"version {candidate.version}: void: {changed}. {again}", served=True)
+        raise ends_void(run, candidate, changed)
     taken_up = newest.state is not ApprovalState.OPEN
     if taken_up or shown.responded_at is None or shown.responded_at < newest.asked_at:
         return None
     return shown.as_event()
+
+
+def ends_void(run: TaskRun, candidate: Candidate, why: str) -> RunEnds:
+    """The end of a run whose question cannot be put any more, or not anew: another run judges the version again."""
+    void_open_question(run.ledger, run.spec.name, run.run_id, why)
+    then = told_again(judged_anew(run, candidate.version, why)) or f"`evergreen retrain {run.spec.name}` asks anew"
+    left = "Nothing was released and nothing is blocked."
+    return RunEnds(f"version {candidate.version}: {why}. {left} {then}", served=True)
+
+
+def judged_anew(run: TaskRun, version: int, because: str) -> TriggerRequest | None:
+    """The request that judges the version again in place of this run's; none where it has ended meanwhile."""
+    about = {"request_id": run.handed_on("admit"), "because": because, "now": run.now}
+    return judge_anew(run.ledger, run.spec.name, version, **about)
 
 
 def _shown(run: TaskRun) -> Question | None:

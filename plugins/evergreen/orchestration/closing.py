@@ -17,8 +17,8 @@ def close_failed_run(ledger: Ledger, model: str, run_id: str) -> None:
     """Mark its request failed, give the lease back, close its question; nothing happens where a step has done so."""
     void_open_question(ledger, model, run_id, "the run was ended in Airflow")
     request = ledger.requests.for_run(model, run_id)
-    if request is None or request.state not in _UNFINISHED:
-        return
+    if request is None or request.run_id != run_id or request.state not in _UNFINISHED:
+        return  # or it was put off: another run serves it
     reason = f"the run was ended in Airflow while '{request.step or 'admit'}' was at work; clear it to go on"
     ledger.requests.mark(request.id, now=datetime.now(UTC), state=RequestState.FAILED, reason=reason)
     ledger.leases.release(model, request.id)

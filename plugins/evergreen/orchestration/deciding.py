@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import task
 
 from evergreen import wiring
+from evergreen.core import notices
 from evergreen.core.errors import EvergreenError
-from evergreen.core.records import RequestState, Verdict
+from evergreen.core.outcome import dry_run_ends, ends_with
+from evergreen.core.records import CandidateState, RequestState
 from evergreen.orchestration.approval import ApproveCandidate
 from evergreen.orchestration.descriptions import TASKS
+from evergreen.orchestration.pages import addresses
 from evergreen.orchestration.run_notes import tell
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.judge import judge
@@ -43,7 +46,7 @@ def judge_task(spec: ModelSpec) -> XComArg:
             candidate = _judged(run)
             assert candidate.verdict is not None, "judge returns a verdict"
             log.info("Judged on %s rows: %s", f"{candidate.verdict.rows:,}", candidate.verdict.reason)
-            return _passed(run, candidate.verdict)
+            return _goes_on(run, candidate)
 
     return run_judge()
 
@@ -66,16 +69,21 @@ def _judge(run: TaskRun, request_id: str, version: int) -> Candidate:
         report=partial(report, registry=registry, store=store, draw=wiring.evidence_charts()),
         request_id=request_id,
         version=version,
+        lease=run.lease,
     )
 
 
-def _passed(run: TaskRun, verdict: Verdict) -> bool:
-    """End the run where the verdict says so; the lease ends here in any case."""
-    if verdict.passed:
+def _goes_on(run: TaskRun, candidate: Candidate) -> bool:
+    """End the run where nothing comes after the verdict; the lease ends here in any case."""
+    dry_run = run.request is not None and run.request.detail.get("dry_run")
+    ends = dry_run_ends(candidate) if dry_run else ends_with(candidate)
+    if not ends:
         run.ledger.leases.release(run.spec.name, run.handed_on("admit"))
-    else:
-        run.close("judge", RequestState.SERVED, verdict.reason)
-    return verdict.passed
+        return True
+    if candidate.state is CandidateState.REJECTED and not dry_run:
+        notices.refused(run.ledger, candidate, addresses().version(run.spec.name, candidate.version), run.now)
+    run.close("judge", RequestState.SERVED, ends)
+    return False
 
 
 def approve_task(spec: ModelSpec) -> Any:

@@ -16,8 +16,9 @@ TASKS = {
 **What it does:** writes down who or what asked for this run (its *trigger request*), and takes the model's lease, so
 that one run at a time pulls, trains and judges.
 
-**What stops it:** nothing new to learn from, too few new rows, or `cooldown`: the run is skipped, and its note says
-why. While another run holds the lease, this task waits.
+**What stops it:** nothing new to learn from, too few new rows, or another run that has the same data: the run is
+skipped, and its note says why. Cooldown or a hold put the request off: the run is skipped too, and the reconciler
+starts another one when that has ended. While another run holds the lease, this task waits; a person's goes first.
 
 {_DO} nothing. To retrain all the same: `evergreen retrain <model>`, or Trigger in this page: a person's run ignores
 the cooldown.
@@ -27,7 +28,8 @@ the cooldown.
 watermark that admit wrote down, less `label.arrives_after`; run again, it reads the same rows.
 
 **What stops it:** a source that does not answer (tried again), a column that is gone, renamed or of another type,
-keys that are not unique, an empty window, or too many rows without a label.
+keys that are not unique, an empty window, or too many rows without a label. Where a version that is there is to be
+judged again, this task and the two after it pass that version on, and read nothing.
 
 {_DO} repair the source or `model.yaml`, as the message says; then clear this task.
 """,
@@ -45,7 +47,8 @@ clear this task. The champion goes on answering meanwhile.
 **What it does:** fits XGBoost on the training part of the window, logs everything to MLflow, registers a version and
 calls it `challenger`. The same data, spec and libraries are not trained twice.
 
-**What stops it:** data that cannot be learned from, such as a label with one value only.
+**What stops it:** data that cannot be learned from, such as a label with one value only. If the same data made a
+version before that has ended, the run is skipped and its note says what became of that version.
 
 {_DO} see the message; most often the source's label is wrong.
 """,
@@ -55,9 +58,11 @@ gate of the spec. If none refuses it, the *rehearsal* follows: the candidate is 
 and must answer its golden rows over HTTP. The model's lease ends here.
 
 **What stops it:** nothing. If a gate does not pass, or there are too few fresh rows, this task is green, the two after
-it are skipped, and the run's note says which gate. The champion stays. All evidence: *Models*, the version's page.
+it are skipped, and the run's note says which gate. The champion stays. All evidence: *Models*, the version's page. A
+dry run (`dry_run`) ends here too, whatever the verdict.
 
-{_DO} nothing, if the gate is right. A rejected candidate is not trained again from the same data.
+{_DO} nothing, if the gate is right. A rejected candidate is not trained again from the same data. One that is wanted
+all the same: `evergreen approve <model> --override --version <n> --reason …`; it is judged again, and a person decides.
 """,
     "approve": f"""\
 **What it does:** asks a person where `approval` says so, where the model is held, or where the champion could not be
@@ -102,13 +107,30 @@ def describe(spec: ModelSpec) -> str:
 | serving pool | `{spec.serving.pool}` |
 
 Declared in `models/{spec.name}/model.yaml`. Each task's own documentation says what stops it and what to do then.
+
+**By hand:** Trigger. `dry_run` ends the run at the verdict: nothing is asked or released. `window_end` retrains on a
+past window.
+
+**Past windows:** `evergreen backfill {spec.name} --from … --to … --every 30d`.{_own_backfill(spec)}
 """
+
+
+def _own_backfill(spec: ModelSpec) -> str:
+    """What Airflow's own does, where it offers one."""
+    if not spec.schedule:
+        return " Airflow's own *Backfill* needs a schedule, and this model has none."
+    return (
+        " Airflow's own *Backfill* starts a run for each time of the schedule, which uses no row later than its "
+        "logical date and counts as a person's. Set `dry_run` in its form, or what passes is released as from any "
+        "other run."
+    )
 
 
 def _triggers(spec: ModelSpec) -> str:
     found = [f"at `{line}` UTC" for line in spec.schedule]
     if spec.new_data:
         found.append(f"when {spec.new_data.min_rows:,} new rows are there")
+    found += [f"when `{name}` was released" for name in spec.upstream]
     return "; ".join([*found, "by hand or API"])
 
 

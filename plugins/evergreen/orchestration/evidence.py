@@ -35,11 +35,19 @@ class Asked:
     why: str
     explain: str
     approvers: Approvers
+    overrides: str = ""  # the gates that failed, and that an approval sets aside
+    wanted: str = ""  # of an override: who asked for it, and why
 
 
-def subject(spec: ModelSpec, candidate: Candidate | None = None) -> str:
-    """The headline."""
-    return f"Release {spec.name} version {candidate.version}?" if candidate else f"Release a new {spec.name}?"
+def subject(spec: ModelSpec) -> str:
+    """The headline before a candidate is known."""
+    return f"Release a new {spec.name}?"
+
+
+def headline(asked: Asked) -> str:
+    """Of a question about a candidate; an override says what it sets aside."""
+    override = f" Overrides {asked.overrides}." if asked.overrides else ""
+    return f"Release {asked.spec.name} version {asked.candidate.version}?{override}"
 
 
 def body(asked: Asked) -> str:
@@ -50,6 +58,7 @@ def body(asked: Asked) -> str:
     lines = [
         f"**Why you are asked:** {plain(asked.why)}.",
         "",
+        *_override(asked),
         *_what_changed(asked),
         "",
         f"**Verdict** on {asked.verdict.rows:,} rows that no version was fitted on: {plain(asked.verdict.reason)}.",
@@ -61,6 +70,13 @@ def body(asked: Asked) -> str:
         *_rules(asked),
     ]
     return "\n".join(lines)
+
+
+def _override(asked: Asked) -> list[str]:
+    if not asked.overrides:
+        return []
+    told = f"**An approval overrides gates that failed:** {plain(asked.overrides)}."
+    return [told, *([f"Asked for by {plain(asked.wanted)}."] if asked.wanted else []), ""]
 
 
 def _what_changed(asked: Asked) -> list[str]:

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.configuration import conf
 
 from evergreen import wiring
-from evergreen.core.catalog import load_catalog
+from evergreen.core.catalog import load_catalog, without_a_valid_spec
 from evergreen.core.errors import FoundProblem
 from evergreen.orchestration.old_logs import remove_old
 from evergreen.steps.housekeep import housekeep
@@ -86,7 +86,7 @@ def _store() -> None:
         wiring.store(settings),
         {name: spec.retention for name, spec in specs.items()},
         now=datetime.now(UTC),
-        leave=_without_a_valid_spec(settings.root, specs),
+        leave=without_a_valid_spec(settings.root, specs),
     )
     log.info("Removed: %s", done)
 
@@ -127,8 +127,3 @@ def with_database(environment: Mapping[str, str]) -> dict[str, str]:
     hidden = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN")
     kept = {name: value for name, value in environment.items() if not name.startswith(("_", *hidden))}
     return {**kept, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
-
-
-def _without_a_valid_spec(root: Path, specs: Mapping[str, object]) -> set[str]:
-    folders = (path.name for path in (root / "models").iterdir() if path.is_dir())
-    return {name for name in folders if name not in specs}

@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -26,6 +27,7 @@ import psutil
 from evergreen.core.errors import FoundProblem
 
 WATCH = 0.2  # seconds between two looks at the child's memory
+RENEW = 60.0  # seconds between two calls of `renew`
 _MB = 1e6
 _PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 3, 4  # <linux/prctl.h>
 _SMALLER = "shorten window.train or leave out columns in model.yaml, or allow more by EVERGREEN_TRAINING_MEMORY_MB"
@@ -48,9 +50,17 @@ class InTheChild(Exception):
     """What the traceback of an error was in the child; the cause of that error in the parent."""
 
 
-def in_child(step: str, limit_mb: float, act: Callable[[], Result]) -> Result:
+def in_child(
+    step: str,
+    limit_mb: float,
+    act: Callable[[], Result],
+    *,
+    renew: Callable[[], None] = lambda: None,
+    every: float = RENEW,
+) -> Result:
     """What `act` returns, called in a fork of this process; what it raises is raised here.
 
+    `renew` is called here every so many seconds while the child works; what it raises stops the child.
     Raises MemoryExceeded where it comes to hold more than `limit_mb` (of 10^6 bytes; memory that no file backs),
     StepKilled where the child is killed. The child ends with this call and with this process, however those end.
     """
@@ -63,7 +73,7 @@ def in_child(step: str, limit_mb: float, act: Callable[[], Result]) -> Result:
         reader.close()
         _work(parent, writer, act)
     writer.close()
-    child = _Child(step, pid, limit_mb)
+    child = _Child(step, pid, limit_mb, _Every(every, renew))
     with reader, contextlib.closing(child):
         answer = child.answer(reader)
     done, found, told = pickle.loads(answer)  # noqa: S301  (our own child wrote it)
@@ -76,11 +86,25 @@ def in_child(step: str, limit_mb: float, act: Callable[[], Result]) -> Result:
 # ---------------------------------------------------------------- the parent
 
 
+class _Every:
+    """Calls `act` once so many seconds have gone by since it did so last."""
+
+    def __init__(self, seconds: float, act: Callable[[], None]) -> None:
+        self._seconds, self._act = seconds, act
+        self._due = time.monotonic() + seconds
+
+    def look(self) -> None:
+        """Call it, if it is time."""
+        if time.monotonic() >= self._due:
+            self._act()
+            self._due = time.monotonic() + self._seconds
+
+
 class _Child:
     """The child as its parent sees it."""
 
-    def __init__(self, step: str, pid: int, limit_mb: float) -> None:
-        self._step, self._pid, self._limit = step, pid, limit_mb
+    def __init__(self, step: str, pid: int, limit_mb: float, renewal: _Every) -> None:
+        self._step, self._pid, self._limit, self._renewal = step, pid, limit_mb, renewal
         self._process = psutil.Process(pid)
         self._held = self._most = 0.0
         self._status: int | None = None
@@ -89,6 +113,7 @@ class _Child:
         """What the child writes before it ends."""
         while True:
             self._look()
+            self._renewal.look()
             try:
                 if reader.poll(WATCH):
                     answer = reader.recv_bytes()

@@ -46,6 +46,7 @@ RIGHTS: dict[str, frozenset[Right]] = {
     OPERATOR: READ | START_RUNS | {(p.ACTION_CAN_EDIT, p.RESOURCE_TASK_INSTANCE)},
     APPROVER: READ | {(p.ACTION_CAN_EDIT, p.RESOURCE_HITL_DETAIL)},
     SERVICE: START_RUNS
+    | {(p.ACTION_CAN_EDIT, p.RESOURCE_HITL_DETAIL)}  # to end a wait for an answer: the ledger takes none of its own
     | {
         (p.ACTION_CAN_READ, of)
         for of in (

@@ -1,4 +1,7 @@
-"""Tells people, on the run itself, why it ended; and asks Airflow what a task is not told: who started the run."""
+"""Tells people, on the run itself, what caused it and why it ended; and asks Airflow who started it.
+
+No task is told the latter.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from evergreen import wiring
 from evergreen.core.errors import EvergreenError
 from evergreen.core.records import Cause
 from evergreen.core.run_params import RunParams, given
+from evergreen.core.triggers import cause_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from evergreen.adapters.airflow_api import AirflowApi
+    from evergreen.core.records import TriggerRequest
 
 Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
@@ -24,20 +29,33 @@ def tell(context: Context, reason: str) -> None:
     """Put the reason on the run: as the task's XCom `reason`, and as the run's note beside what people wrote."""
     log.info("Reason: %s", reason)
     context["ti"].xcom_push(key="reason", value=reason)
+    _note(context, reason)
+
+
+def tell_cause(context: Context, request: TriggerRequest) -> None:
+    """Put on the run's note what caused it."""
+    told = f"Caused by: {cause_told(request)}"
+    log.info("%s", told)
+    _note(context, told)
+
+
+def _note(context: Context, text: str) -> None:
+    """Put a text on the run's note, above what is there; once."""
     run = context["dag_run"]
 
     def write(api: AirflowApi) -> None:
         before = api.run(run.dag_id, run.run_id).get("note") or ""
-        if reason not in before:
-            api.note(run.dag_id, run.run_id, f"{reason}\n\n{before}".strip())
+        if text not in before:
+            api.note(run.dag_id, run.run_id, f"{text}\n\n{before}".strip())
 
     _ask_airflow(write)
 
 
 def cause_of(context: Context) -> tuple[Cause, dict[str, Any]]:
-    """What asked for this run, and what is known about it (kept in the trigger request).
+    """What asked for this run, and what is known about it (kept in the trigger request it opens, if it opens one).
 
-    A run that a person or the API started: its parameters as they were given, unchecked (admit checks them).
+    A run that a person or the API started: its parameters as they were given, unchecked (admit checks them). One of
+    Airflow's own backfill uses no row later than its logical date.
     """
     run = context["dag_run"]
     kind = str(getattr(run.run_type, "value", run.run_type))
@@ -47,7 +65,9 @@ def cause_of(context: Context) -> tuple[Cause, dict[str, Any]]:
         return Cause.NEW_DATA, _newest_event(run.consumed_asset_events)
     conf = given(run.conf or {})
     detail = {**conf, "user": run.triggering_user_name}
-    if kind == "backfill" or conf.get("requested_by"):
+    if kind == "backfill":
+        return Cause.PERSON, {"window_end": run.logical_date.isoformat(), **detail}
+    if conf.get("requested_by"):
         return Cause.PERSON, detail
     started = _ask_airflow(lambda api: api.run(run.dag_id, run.run_id)) or {}
     detail["triggered_by"] = started.get("triggered_by")

@@ -18,13 +18,13 @@ from airflow.sdk import DAG, Asset, AssetWatcher, get_current_context, task
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from evergreen import wiring
-from evergreen.orchestration.notifiers import notifiers
+from evergreen.core import notices
+from evergreen.core.records import FLEET
+from evergreen.orchestration.pages import page
 from evergreen.orchestration.run_notes import tell
 from evergreen.steps.watch_slots import look, watch_slots
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from evergreen.core.slot_health import Finding
 
 log = logging.getLogger(__name__)
@@ -77,23 +77,18 @@ def build_platform_dag(slots_url: str) -> DAG:
 def _watch_slots() -> None:
     @task(task_id="watch_slots", doc_md=ABOUT, retries=2, retry_delay=timedelta(seconds=15))
     def run_watch_slots() -> str:
-        context, settings = get_current_context(), wiring.Settings.load()
+        context, settings, now = get_current_context(), wiring.Settings.load(), datetime.now(UTC)
+        ledger = wiring.ledger(settings)
         new: list[Finding] = []
-        watch_slots(wiring.slot_containers(settings), wiring.ledger(settings), new.append, datetime.now(UTC))
+        watch_slots(wiring.slot_containers(settings), ledger, new.append, now)
         reason = "; ".join(map(str, new)) or NOTHING
         tell(context, reason)
         if new:
-            _notify(context, reason)
+            run = context["dag_run"]
+            notices.reported(ledger, FLEET, reason, run.run_id, page(run.dag_id, run.run_id), now)
         return reason
 
     run_watch_slots()
-
-
-def _notify(context: Context, reason: str) -> None:
-    """Tell those whom EVERGREEN_NOTIFIERS names: they find `reason` in the context."""
-    told: Any = {**context, "reason": reason}
-    for notifier in notifiers():
-        notifier(told)
 
 
 class SlotsWatcher(BaseEventTrigger):

@@ -14,12 +14,14 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
 from evergreen import wiring
-from evergreen.core.errors import EvergreenError, LeaseBusy, RunEnds
-from evergreen.core.records import RequestState, TriggerRequest
+from evergreen.core import notices
+from evergreen.core.errors import EvergreenError, LeaseBusy, LeaseLost, RunEnds
+from evergreen.core.records import Lease, RequestState, TriggerRequest
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.orchestration.connections import airflow_connection_url
 from evergreen.orchestration.limited import in_child
 from evergreen.orchestration.outage import as_outage
+from evergreen.orchestration.pages import page
 from evergreen.orchestration.run_notes import tell
 
 if TYPE_CHECKING:
@@ -44,12 +46,16 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TaskRun:
-    """A task at work: its model, its ports, and what the tasks before it handed on."""
+    """A task at work: its model, its ports, and what the tasks before it handed on.
+
+    `lease` is the model's, from the begin of a step that needs it; none for a request that has ended already.
+    """
 
     spec: ModelSpec
     context: Context
+    lease: Lease | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec) -> TaskRun:
@@ -100,8 +106,9 @@ class TaskRun:
 
     @property
     def request(self) -> TriggerRequest | None:
-        """The run's trigger request as the ledger has it now, none before admit has opened it."""
-        return self.ledger.requests.for_run(self.spec.name, self.run_id)
+        """The run's trigger request in the ledger now; none before admit has opened it, or once it was put off."""
+        found = self.ledger.requests.for_run(self.spec.name, self.run_id)
+        return found if found and found.run_id == self.run_id else None
 
     def handed_on(self, task_id: str) -> Any:
         """What an earlier task of this run returned."""
@@ -120,18 +127,34 @@ class TaskRun:
     def in_child(self, step: str, act: Callable[[TaskRun], Result]) -> Result:
         """What `act` returns, called in a child process that has a memory limit of its own (see orchestration.limited).
 
-        `act` is given this task with ports of its own; what it needs of Airflow is asked before.
+        `act` is given this task with ports of its own; what it needs of Airflow is asked before. The lease is renewed
+        meanwhile. Raises LeaseLost, and stops the child, where another has it.
         """
 
         def work() -> Result:
             try:
-                return act(TaskRun(self.spec, self.context))
+                return act(TaskRun(self.spec, self.context, self.lease))
             except Exception as error:  # told here: what led to an error does not come out of the child
                 if not isinstance(error, EvergreenError) and (outage := as_outage(error)):
                     raise outage from error
                 raise
 
-        return in_child(step, self.settings.training_memory_mb, work)
+        return in_child(step, self.settings.training_memory_mb, work, renew=self.renew)
+
+    def renew(self) -> None:
+        """Keep the lease. Raises LeaseLost where another has taken it since; a ledger that is away is asked again."""
+        if self.lease is None:
+            return
+        held = self.lease
+        try:
+            self.ledger.leases.check(held)
+            self.lease = self.ledger.leases.acquire(held.model, held.holder, LEASE_TTL, self.now)
+        except LeaseBusy as busy:
+            raise LeaseLost(f"{held.model}: the lease was lost while the step was at work. {busy}") from busy
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.warning("The lease of %s could not be renewed, and is tried again: %s", held.model, error)
 
     def close(self, step: str, state: RequestState, reason: str) -> None:
         """End the request, give the lease back, and say why on the run. A request that has ended stays as it is."""
@@ -153,9 +176,9 @@ class TaskRun:
 def run_step(run: TaskRun, step: str) -> Iterator[None]:
     """Around every step: the request says which step runs, the lease is kept, and each end is told to people.
 
-    RunEnds skips the run, LeaseBusy waits without holding a slot, an error that no retry helps fails at once. What
-    may pass, a service that is away above all, fails the request with the task's last try, any other error after
-    RETRIES_OF_AN_ERROR.
+    RunEnds skips the run, LeaseBusy and LeaseLost wait without holding a slot, an error that no retry helps fails at
+    once. What may pass, a service that is away above all, fails the request with the task's last try, any other error
+    after RETRIES_OF_AN_ERROR.
     """
     try:
         _begin(run, step)
@@ -163,7 +186,7 @@ def run_step(run: TaskRun, step: str) -> Iterator[None]:
     except RunEnds as end:
         run.close(step, RequestState.SERVED if end.served else RequestState.SKIPPED, end.reason)
         raise AirflowSkipException(end.reason) from end
-    except LeaseBusy as busy:
+    except (LeaseBusy, LeaseLost) as busy:
         run.wait(step, f"waiting: {busy}")
         raise AirflowRescheduleException(run.now + LEASE_RETRY) from busy
     except EvergreenError as error:
@@ -187,12 +210,19 @@ def _tell_retry(run: TaskRun, step: str, error: Exception) -> None:
 
 
 def _failed(run: TaskRun, step: str, reason: str) -> AirflowFailException:
-    """Close the request; where the ledger itself is away, that is left to the run's end (orchestration.closing)."""
+    """Close the request, and tell people; where the ledger is away, that is left to the run's end (see closing)."""
     try:
         run.close(step, RequestState.FAILED, reason)
+        _tell_failed(run, reason)
     except Exception:
         log.exception("The request could not be closed")
     return AirflowFailException(reason)
+
+
+def _tell_failed(run: TaskRun, reason: str) -> None:
+    request = run.request
+    if request is not None and request.state is RequestState.FAILED:
+        notices.failed(run.ledger, request, reason, page(run.spec.name, run.run_id), run.now)
 
 
 def _begin(run: TaskRun, step: str) -> None:
@@ -201,5 +231,5 @@ def _begin(run: TaskRun, step: str) -> None:
     if request is None or request.state in CLOSED or step == "admit":
         return
     if step in UNDER_LEASE:
-        run.ledger.leases.acquire(run.spec.name, request.id, LEASE_TTL, run.now)
+        run.lease = run.ledger.leases.acquire(run.spec.name, request.id, LEASE_TTL, run.now)
     run.ledger.requests.mark(request.id, now=run.now, state=RequestState.CLAIMED, step=step, reason="")

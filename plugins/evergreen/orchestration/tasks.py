@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from airflow.sdk import chain, task
 
 from evergreen import wiring
+from evergreen.core.bundle import sha256
 from evergreen.core.train_key import provenance
 from evergreen.orchestration.deciding import approve_task, judge_task, roll_out_task
 from evergreen.orchestration.descriptions import TASKS
-from evergreen.orchestration.run_notes import cause_of
+from evergreen.orchestration.run_notes import cause_of, tell_cause
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.admit import admit
 from evergreen.steps.pull import pull
@@ -44,6 +45,7 @@ def _admit(spec: ModelSpec) -> XComArg:
         with run_step(run, "admit"):
             cause, detail = cause_of(run.context)
             request = admit(spec, run.ledger, run.source, cause=cause, run_id=run.run_id, detail=detail, now=run.now)
+            tell_cause(run.context, request)
         return request.id
 
     return run_admit()
@@ -64,6 +66,7 @@ def _pull(spec: ModelSpec) -> XComArg:
                     wiring.snapshots(own.settings),
                     wiring.store(own.settings),
                     request_id=request_id,
+                    lease=own.lease,
                 ),
             )
             log.info(
@@ -85,7 +88,7 @@ def _validate(spec: ModelSpec) -> XComArg:
         run = TaskRun.of(spec)
         with run_step(run, "validate"):
             suite = run.settings.root / "expectations" / f"{spec.validation.suite}.json"
-            expected = json.loads(suite.read_text(encoding="utf-8"))
+            declared = suite.read_bytes()
             request_id, snapshot_id = run.handed_on("admit"), run.handed_on("pull")
             clean = run.in_child(
                 "validate",
@@ -95,9 +98,11 @@ def _validate(spec: ModelSpec) -> XComArg:
                     wiring.snapshots(own.settings),
                     wiring.validator(),
                     wiring.registry(own.settings),
-                    expected,
+                    json.loads(declared),
+                    suite_sha256=sha256(declared),
                     request_id=request_id,
                     snapshot_id=snapshot_id,
+                    lease=own.lease,
                 ),
             )
             log.info("%s rows passed suite %s, %s set aside", f"{clean.rows:,}", suite.name, f"{clean.quarantined:,}")
@@ -123,7 +128,8 @@ def _train(spec: ModelSpec) -> XComArg:
                     wiring.store(own.settings),
                     request_id=request_id,
                     snapshot_id=snapshot_id,
-                    provenance=provenance(own.settings.root, spec.name),
+                    provenance=provenance(own.settings.root, spec),
+                    lease=own.lease,
                     now=own.now,
                 ),
             )

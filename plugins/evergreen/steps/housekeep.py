@@ -2,47 +2,67 @@
 
 File by file, so that it may be killed at any point and run again. A model is left alone while a run of it is at work
 between pull and judge (housekeeping takes the model's lease), and while it is held: somebody is looking into it.
+A dry run tells what would go, and takes nothing, not even the lease.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from evergreen.core import retention as rt
 from evergreen.core.errors import LeaseBusy
-from evergreen.core.records import ENDED, FLEET, ApprovalState, Candidate, RequestState
+from evergreen.core.records import FLEET, Candidate, TriggerRequest
 from evergreen.core.spec import Retention
+from evergreen.core.triggers import judged_again, overridden
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Store, StoredFile
 
 HOLDER = "housekeeping"
 LEASE = timedelta(minutes=10)
-_AT_WORK = (RequestState.OPEN, RequestState.CLAIMED)
+Name = TypeVar("Name", bound=Hashable)
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Housekept:
-    """What was removed, as files and bytes by kind ('bundles', 'snapshots', …), and which models were left alone."""
+    """The files that were removed (in a dry run: that would be), each with its model, empty where it belongs to none.
 
-    removed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    `kept` says why a version's files stay, by model and version; `left_alone` why nothing of a model was looked at.
+    """
+
+    files: list[tuple[str, str, StoredFile]] = field(default_factory=list)  # model, kind, file
+    kept: dict[str, dict[int, str]] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
 
-    def add(self, kind: str, size: int) -> None:
-        """Count one file."""
-        files, total = self.removed.get(kind, (0, 0))
-        self.removed[kind] = (files + 1, total + size)
+    @property
+    def removed(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes by kind ('bundles', 'snapshots', …)."""
+        return _sums((kind, file) for _, kind, file in self.files)
 
     def __str__(self) -> str:
         kinds = sorted(self.removed.items())
         what = [f"{kind}: {files:,} files, {size / 1e6:,.1f} MB" for kind, (files, size) in kinds]
         alone = [f"{model} left alone ({why})" for model, why in sorted(self.left_alone.items())]
         return "; ".join([*(what or ["nothing to remove"]), *alone])
+
+
+def by_model(done: Housekept) -> dict[tuple[str, str], tuple[int, int]]:
+    """Files and bytes by model and kind."""
+    return _sums(((model, kind), file) for model, kind, file in done.files)
+
+
+def _sums(named: Iterable[tuple[Name, StoredFile]]) -> dict[Name, tuple[int, int]]:
+    sums: dict[Name, tuple[int, int]] = {}
+    for name, file in named:
+        files, size = sums.get(name, (0, 0))
+        sums[name] = (files + 1, size + file.size)
+    return sums
 
 
 def housekeep(
@@ -52,25 +72,49 @@ def housekeep(
     *,
     now: datetime,
     leave: Collection[str] = (),
+    only: str | None = None,
+    dry_run: bool = False,
 ) -> Housekept:
     """Remove what the models' `retention` lets go, those of models without a spec by its defaults.
 
     `leave` names models that are not touched: their spec cannot be read, so nobody knows how long they are to keep.
+    `only` one model's files are looked at, and none that belong to no model. `dry_run` changes nothing at all.
     """
-    done = Housekept()
-    for file in store.sweep(now - rt.YOUNG):
-        done.add("unfinished writes", file.size)
+    broom = _Broom(store, dry_run)
     bundles = store.keys(rt.BUNDLES)
-    models = _models(ledger, store, retentions) | set(leave)
     known: set[str] = set()
-    for model in sorted(models):
+    for model in [only] if only else sorted(_models(ledger, store, retentions) | set(leave)):
         known |= {candidate.bundle for candidate in ledger.models.candidates(model)}
         if why := _why_alone(ledger, model, leave):
-            done.left_alone[model] = why
+            broom.done.left_alone[model] = why
             continue
-        _one_model(ledger, store, model, retentions.get(model, Retention()), bundles, done, now)
-    _nobodys_bundles(store, {rt.bundle_of(key) for key in bundles} - known, retentions, done, now)
-    return done
+        _one_model(ledger, broom, model, retentions.get(model, Retention()), bundles, now)
+    if not only:
+        broom.sweep(now - rt.YOUNG)
+        _nobodys_bundles(broom, {rt.bundle_of(key) for key in bundles} - known, retentions, now)
+    return broom.done
+
+
+class _Broom:
+    """Removes files and notes them; in a dry run only notes them."""
+
+    def __init__(self, store: Store, dry_run: bool) -> None:
+        self.store, self.dry_run, self.done = store, dry_run, Housekept()
+
+    def remove(self, model: str, files: Iterable[StoredFile]) -> None:
+        for file in files:
+            if not self.dry_run:
+                self.store.remove(file.key)
+                log.info("Removed %s", file.key)
+            self.done.files.append((model, file.key.partition("/")[0], file))
+
+    def remove_bundles(self, model: str, bundles: Collection[str], before: datetime) -> None:
+        for name in sorted(bundles):  # listed one by one, just before: it may have been written again
+            self.remove(model, rt.whole_bundle(self.store.listing(f"{rt.BUNDLES}{name}/"), before=before))
+
+    def sweep(self, before: datetime) -> None:
+        left = self.store.sweep(before, dry_run=self.dry_run)
+        self.done.files.extend(("", "unfinished writes", file) for file in left)
 
 
 def _models(ledger: Ledger, store: Store, retentions: Mapping[str, Retention]) -> set[str]:
@@ -89,44 +133,56 @@ def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
 
 
 def _one_model(
-    ledger: Ledger, store: Store, model: str, keep: Retention, bundles: Iterable[str], done: Housekept, now: datetime
+    ledger: Ledger, broom: _Broom, model: str, keep: Retention, bundles: Iterable[str], now: datetime
 ) -> None:
     try:
-        ledger.leases.acquire(model, HOLDER, LEASE, now)
+        with _nobody_at_work(ledger, model, now, dry_run=broom.dry_run):
+            # from here on no run of it pulls, trains or judges; what ended before is in the facts, and young
+            facts = _facts(ledger, model)
+            needed, before = rt.needed_versions(facts, keep, now), rt.age_limit(keep, now)
+            parts = _parts(ledger, [one for one in facts.candidates if one.version in needed])
+            broom.done.kept[model] = needed
+            gone = rt.unneeded_bundles(facts, needed) & {rt.bundle_of(key) for key in bundles}
+            broom.remove_bundles(model, gone, before)
+            files = [file for folder in rt.OF_A_MODEL for file in broom.store.listing(f"{folder}{model}/")]
+            broom.remove(model, rt.removable(files, needed=needed, parts=parts, before=before))
     except LeaseBusy:
-        done.left_alone[model] = "a run is at work"
-        return
-    try:  # from here on no run of it pulls, trains or judges; what ended before is in the facts, and young
-        facts = _facts(ledger, model)
-        needed, before = rt.needed_versions(facts, keep, now), rt.age_limit(keep, now)
-        parts = _parts(ledger, [one for one in facts.candidates if one.version in needed])
-        gone = rt.unneeded_bundles(facts, needed) & {rt.bundle_of(key) for key in bundles}
-        _remove_bundles(store, gone, before, done)
-        files = [file for folder in rt.OF_A_MODEL for file in store.listing(f"{folder}{model}/")]
-        _remove(store, rt.removable(files, needed=needed, parts=parts, before=before), done)
+        broom.done.left_alone[model] = "a run is at work"
     except KeyError as error:
-        done.left_alone[model] = f"the ledger is not whole: {error.args[0]}"
+        broom.done.left_alone[model] = f"the ledger is not whole: {error.args[0]}"
+
+
+@contextmanager
+def _nobody_at_work(ledger: Ledger, model: str, now: datetime, *, dry_run: bool) -> Iterator[None]:
+    """Hold the model's lease, or in a dry run only look at it. Raises LeaseBusy."""
+    if dry_run:
+        lease = ledger.leases.get(model)
+        if lease and lease.expires_at > now:
+            raise LeaseBusy(f"{lease.holder} holds the lease of {model}")
+        yield
+        return
+    ledger.leases.acquire(model, HOLDER, LEASE, now)
+    try:
+        yield
     finally:
         ledger.leases.release(model, HOLDER)
 
 
 def _facts(ledger: Ledger, model: str) -> rt.ModelFacts:
-    candidates = ledger.models.candidates(model)
-    open_ones = (asked for asked in ledger.approvals.history(model) if asked.state is ApprovalState.OPEN)
-    unfinished = {candidate.request_id for candidate in candidates if candidate.state not in ENDED}
+    unfinished = ledger.requests.unfinished(model)
     return rt.ModelFacts(
-        candidates=candidates,
+        candidates=ledger.models.candidates(model),
         releases=ledger.releases.history(model),
-        asked=frozenset(asked.version for asked in open_ones),
-        at_work=frozenset(request for request in unfinished if _is_at_work(ledger, request)),
+        prepared=frozenset(one.version for one in ledger.releases.prepared() if one.model == model),
+        asked=frozenset(one.version for one in ledger.approvals.open_ones() if one.model == model),
+        wanted=frozenset(version for one in unfinished for version in _versions_of(one)),
+        at_work=frozenset(one.id for one in unfinished),
     )
 
 
-def _is_at_work(ledger: Ledger, request_id: str) -> bool:
-    try:
-        return ledger.requests.get(request_id).state in _AT_WORK
-    except KeyError:
-        return False
+def _versions_of(request: TriggerRequest) -> list[int]:
+    """The versions that it is about: to be judged again, or to be overridden."""
+    return [version for version in (judged_again(request), overridden(request)) if version is not None]
 
 
 def _parts(ledger: Ledger, candidates: Iterable[Candidate]) -> set[str]:
@@ -135,20 +191,8 @@ def _parts(ledger: Ledger, candidates: Iterable[Candidate]) -> set[str]:
 
 
 def _nobodys_bundles(
-    store: Store, bundles: Collection[str], retentions: Mapping[str, Retention], done: Housekept, now: datetime
+    broom: _Broom, bundles: Collection[str], retentions: Mapping[str, Retention], now: datetime
 ) -> None:
     """Bundles without a candidate: their training was killed. Kept as long as any model keeps anything."""
     before = min(rt.age_limit(keep, now) for keep in [Retention(), *retentions.values()])
-    _remove_bundles(store, bundles, before, done)
-
-
-def _remove_bundles(store: Store, bundles: Collection[str], before: datetime, done: Housekept) -> None:
-    for name in sorted(bundles):  # listed one by one, just before: it may have been written again
-        _remove(store, rt.whole_bundle(store.listing(f"{rt.BUNDLES}{name}/"), before=before), done)
-
-
-def _remove(store: Store, files: Iterable[StoredFile], done: Housekept) -> None:
-    for file in files:
-        store.remove(file.key)
-        log.info("Removed %s", file.key)
-        done.add(file.key.partition("/")[0], file.size)
+    broom.remove_bundles("", bundles, before)

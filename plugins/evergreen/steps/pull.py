@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from evergreen.core.champion import champion_features
 from evergreen.core.errors import EmptyWindow, SourceError, SourceUnavailable
+from evergreen.core.judged_anew import taken_up, told
 from evergreen.core.pulled import check_keys, check_types, labelled
-from evergreen.core.records import Snapshot
+from evergreen.core.records import Lease, Snapshot
 from evergreen.core.snapshot import schema_hash, snapshot_id
 from evergreen.core.window import Window, window_of
 
@@ -23,17 +24,29 @@ log = logging.getLogger(__name__)
 
 
 def pull(
-    spec: ModelSpec, ledger: Ledger, source: Source, snapshots: Snapshots, store: Store, *, request_id: str
+    spec: ModelSpec,
+    ledger: Ledger,
+    source: Source,
+    snapshots: Snapshots,
+    store: Store,
+    *,
+    request_id: str,
+    lease: Lease | None,
 ) -> Snapshot:
     """Keep the rows that the request's window holds and whose label is there, and record them in the ledger.
 
     Columns that only the champion needs are kept too, after the spec's own, so that judge can score it on the same
     rows; they are left out where the source does not have them (any more), or cannot give them.
     Rows later than `as_of` are left out even if they have a label: early labels are a biased sample. Raises
-    EmptyWindow, and SourceError for a wrong column, type, key or label. Run again on the same data, it changes
-    nothing and returns the same snapshot.
+    EmptyWindow, SourceError for a wrong column, type, key or label, and LeaseLost where another has the model's lease
+    by now. Run again on the same data, it changes nothing and returns the same snapshot.
+
+    A request that has a version judged anew reads nothing: the version's snapshot comes back.
     """
     request = ledger.requests.get(request_id)
+    if candidate := taken_up(ledger, request):
+        log.info("%s", told(request))
+        return ledger.models.snapshot(spec.name, candidate.snapshot_id)
     if request.as_of is None:
         raise _empty(spec, "no row at all in the source", spec.window.train.days)
     bounds = window_of(spec, request, request.as_of)
@@ -54,7 +67,7 @@ def pull(
         schema_hash=schema,
         parts=parts,
     )
-    ledger.models.add_snapshot(snapshot)
+    ledger.models.add_snapshot(snapshot, lease=lease)
     return snapshot
 
 

@@ -18,7 +18,10 @@ from evergreen.core.bundle import GOLDEN
 from evergreen.core.champion import load
 from evergreen.core.errors import PromotionConflict, RehearsalFailed, ServingFailed
 from evergreen.core.records import Candidate, GateResult, Release, ReleaseKind
+from evergreen.core.rollout import Abort
 from evergreen.core.way_back import Plan, RollbackRefused, plan
+from evergreen.steps.advance_rollouts import BY, abort_release
+from evergreen.steps.awaited import waiting_request
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Registry, ServingClient, Store
@@ -119,6 +122,7 @@ def _check(
 
 
 def _commit(ledger: Ledger, checked: Plan, *, by: str, reason: str, act: str, now: datetime) -> Release:
+    _stop_others(ledger, checked, by, reason, now)
     try:
         return ledger.releases.roll_back(
             checked.to, seen=checked.seen, pool=checked.pool, by=by, reason=reason, act=act, now=now
@@ -130,6 +134,14 @@ def _commit(ledger: Ledger, checked: Plan, *, by: str, reason: str, act: str, no
             allowed=f"the champion that was there when it began, version {checked.from_version}",
             do=f"See `evergreen history {conflict.model}`, then ask again if need be. Nothing was changed.",
         ) from conflict
+
+
+def _stop_others(ledger: Ledger, checked: Plan, by: str, reason: str, now: datetime) -> None:
+    """What is about to go live would change the champion under the rollback; it is judged again afterwards."""
+    why = Abort(f"{by} rolls back to version {checked.to.version}: {reason}", again=True)
+    for release in ledger.releases.prepared():
+        if release.model == checked.to.model:
+            abort_release(ledger, release, why, by=BY, now=now, request=waiting_request(ledger, release))
 
 
 # ---------------------------------------------------------------- afterwards
@@ -164,7 +176,7 @@ def _project(ledger: Ledger, open_registry: Callable[[], Registry], model: str) 
         project(ledger, open_registry(), model)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0][:200]
-        return (f"MLflow's aliases are not up to date ({type(error).__name__}: {first}); the next release sets them",)
+        return (f"MLflow's aliases are not up to date ({type(error).__name__}: {first}); the reconciler sets them",)
     return ()
 
 

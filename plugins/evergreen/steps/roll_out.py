@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING
 from evergreen.core.aliases import project
 from evergreen.core.answering import Answering, Wait, wait_until_answering
 from evergreen.core.approval import AUTO, why_ask
-from evergreen.core.errors import EvergreenError, RunEnds
+from evergreen.core.errors import PromotionConflict, RunEnds
 from evergreen.core.holds import how_to_lift
-from evergreen.core.records import ApprovalState, Candidate, CandidateState, Release, RequestState
-from evergreen.core.verdict_json import digest
+from evergreen.core.records import (
+    Approval,
+    ApprovalState,
+    Candidate,
+    CandidateState,
+    Release,
+    RequestState,
+    RolloutState,
+    TriggerRequest,
+)
+from evergreen.core.rollout import Abort, Facts, judged_since, who_was_quicker
+from evergreen.steps.advance_rollouts import advance_release, facts_of, why_aborted
+from evergreen.steps.awaited import STEP, end_request
+from evergreen.steps.releasable import releasable
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Registry
     from evergreen.core.spec import ModelSpec
 
-STEP = "roll_out"
 FOLLOWS = Wait(seconds=30)
 
 
@@ -36,31 +47,96 @@ def roll_out(
     """Release a version that passed; done before, the same release comes back and nothing changes.
 
     The request's reason says whether serving answers with it within `wait`: a release stands even where it does not.
-    Raises RunEnds, and the candidate stays as it is, where nobody was asked and a person must decide by now (a hold),
-    or where it was judged anew after it was approved; EvergreenError for a candidate that did not pass,
-    PromotionConflict where the champion changed since it was judged.
+    Raises RunEnds where it must not go live: the champion changed since it was judged, a hold was placed, it was judged
+    anew, a person aborted it. Then the request has ended, and another one judges the version again unless a person
+    ended it. Raises EvergreenError for a candidate that did not pass.
     """
-    candidate = _passed(ledger, spec.name, version)
-    if candidate.state is CandidateState.PASSED:
-        if released_by == AUTO:
-            _refuse_unasked(spec, ledger, candidate)
-        else:
-            _refuse_changed(ledger, candidate, request_id)
     request = ledger.requests.get(request_id)
-    release = ledger.releases.release(
-        candidate,
-        pool=spec.serving.pool,
-        released_by=released_by,
-        reason=reason,
-        watermark=request.watermark,
-        now=now,
-    )
+    candidate = releasable(ledger, spec.name, version, request)
+    if candidate.state is CandidateState.RELEASED:
+        release = _released(ledger, candidate)
+    else:
+        release = _release(spec, ledger, candidate, request, by=released_by, reason=reason, now=now)
     if request.state is not RequestState.SERVED:
         served = f"released version {release.version}{_follows(ledger, release, wait)}"
         ledger.requests.mark(request_id, now=now, state=RequestState.SERVED, step=STEP, reason=served)
     project(ledger, registry, spec.name)  # last: a registry that does not answer unmakes no release
     registry.end_run(candidate.mlflow_run)
     return release
+
+
+def _released(ledger: Ledger, candidate: Candidate) -> Release:
+    history = reversed(ledger.releases.history(candidate.model))
+    return next(release for release in history if release.version == candidate.version)
+
+
+def _release(
+    spec: ModelSpec,
+    ledger: Ledger,
+    candidate: Candidate,
+    request: TriggerRequest,
+    *,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Release:
+    """Prepare it, then advance it at once. Raises RunEnds where it must not go live."""
+    release = _prepared_before(ledger, candidate, now)
+    if release is None:
+        approval = _approval(ledger, candidate, request.id)
+        facts = facts_of(ledger, candidate, approval)
+        if why := _why_not_now(spec, facts, by):
+            raise _ended(ledger, candidate, request, why, now)
+        try:
+            release = ledger.releases.prepare(
+                candidate,
+                pool=spec.serving.pool,
+                released_by=by,
+                reason=reason,
+                watermark=request.watermark,
+                now=now,
+                approval_id=approval.id if approval else "",
+            )
+        except PromotionConflict:
+            why = who_was_quicker(candidate.version, facts_of(ledger, candidate, approval))
+            raise _ended(ledger, candidate, request, why, now) from None
+    moved = advance_release(ledger, release, now=now, request=request)
+    if moved.state is RolloutState.ABORTED:
+        raise RunEnds(why_aborted(ledger, moved), served=True)
+    return moved
+
+
+def _prepared_before(ledger: Ledger, candidate: Candidate, now: datetime) -> Release | None:
+    """The release that an earlier try prepared. One of before the candidate was judged anew is dealt with first."""
+    for release in ledger.releases.prepared():
+        if (release.model, release.version) == (candidate.model, candidate.version):
+            if release.seen == candidate.generation_seen:
+                return release
+            advance_release(ledger, release, now=now)
+    return None
+
+
+def _approval(ledger: Ledger, candidate: Candidate, request_id: str) -> Approval | None:
+    """The newest approval of this version for this request; none where nobody was asked."""
+    answers = (a for a in reversed(ledger.approvals.history(candidate.model)) if a.request_id == request_id)
+    return next((a for a in answers if a.state is ApprovalState.APPROVED and a.version == candidate.version), None)
+
+
+def _why_not_now(spec: ModelSpec, facts: Facts, by: str) -> str:
+    """What has come since it was judged: another champion, a hold, or another request that had it judged anew."""
+    candidate, hold = facts.candidate, facts.hold
+    if facts.generation != candidate.generation_seen:
+        return who_was_quicker(candidate.version, facts)
+    if by != AUTO:
+        return judged_since(facts.approval, candidate) if facts.approval else ""
+    assert candidate.verdict, "it passed"
+    why = why_ask(spec, candidate.verdict, hold, has_champion=facts.champion is not None)
+    lift = f". To lift it: {how_to_lift(hold)}" if hold else ""
+    return f"{why}. Version {candidate.version} passed and was not released{lift}" if why else ""
+
+
+def _ended(ledger: Ledger, candidate: Candidate, request: TriggerRequest, why: str, now: datetime) -> RunEnds:
+    return RunEnds(end_request(ledger, candidate, request, Abort(why, again=True), now), served=True)
 
 
 def _follows(ledger: Ledger, release: Release, wait: Wait) -> str:
@@ -73,53 +149,3 @@ def _follows(ledger: Ledger, release: Release, wait: Wait) -> str:
 
 def _late(found: Answering, wait: Wait) -> str:
     return f"after {wait.seconds:.0f} s {found}" if found.replicas else str(found)
-
-
-def _refuse_unasked(spec: ModelSpec, ledger: Ledger, candidate: Candidate) -> None:
-    """Between approve and this step a hold may have come, or another request may have judged it to something else."""
-    hold, champion = ledger.holds.applying(spec.name), ledger.releases.champion(spec.name)
-    assert candidate.verdict, "it passed"
-    why = why_ask(spec, candidate.verdict, hold, has_champion=champion.release_id is not None)
-    if why:
-        then = f"To lift it: {how_to_lift(hold)}" if hold else f"`evergreen retrain {spec.name}` asks a person"
-        raise RunEnds(f"{why}. Version {candidate.version} passed and was not released. {then}", served=True)
-
-
-def _refuse_changed(ledger: Ledger, candidate: Candidate, request_id: str) -> None:
-    """What a person approved is one verdict, against one champion; another request may have judged it anew since."""
-    answers = (a for a in reversed(ledger.approvals.history(candidate.model)) if a.request_id == request_id)
-    approved = next((a for a in answers if a.state is ApprovalState.APPROVED and a.version == candidate.version), None)
-    now = (candidate.generation_seen, digest(candidate.verdict))
-    if approved and (approved.generation_seen, approved.evidence) != now:
-        raise RunEnds(
-            f"version {candidate.version} was judged again after {approved.answered_by} approved it. Nothing was "
-            f"released and nothing is blocked. `evergreen retrain {candidate.model}` asks again",
-            served=True,
-        )
-
-
-def _passed(ledger: Ledger, model: str, version: int) -> Candidate:
-    try:
-        candidate = ledger.models.candidate(model, version)
-    except KeyError:
-        raise EvergreenError(f"{model}: there is no candidate of version {version}. Nothing was released.") from None
-    if candidate.state not in (CandidateState.PASSED, CandidateState.RELEASED):
-        raise EvergreenError(f"{model}: version {version} {_why_not(candidate)} Nothing was released.")
-    return candidate
-
-
-def _why_not(candidate: Candidate) -> str:
-    """What became of a candidate that cannot be released, and what may be done."""
-    again = f"`evergreen retrain {candidate.model}` makes another from newer data."
-    match candidate.state:
-        case CandidateState.ROLLED_BACK:
-            back = f"`evergreen rollback {candidate.model} --to {candidate.version}` makes it champion again."
-            return f"was rolled back, and that blocks it. {back}"
-        case CandidateState.DECLINED:
-            return f"was rejected by a person. {again}"
-        case CandidateState.REJECTED:
-            return (
-                f"was refused by its gates ({candidate.verdict.reason if candidate.verdict else 'no verdict'}). {again}"
-            )
-        case _:
-            return f"is {candidate.state}, and only one that passed its gates can be released. {again}"

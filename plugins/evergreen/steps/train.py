@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from evergreen.core import bundle
+from evergreen.core import bundle, fence
+from evergreen.core.champion import load
 from evergreen.core.errors import EmptyWindow, RunEnds
+from evergreen.core.judged_anew import check_fits, judged_for, taken_up, told
 from evergreen.core.outcome import what_became
-from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Snapshot, TriggerRequest
-from evergreen.core.train_key import Provenance, train_key
+from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, TriggerRequest
+from evergreen.core.train_key import Provenance, spec_json, train_key
 from evergreen.core.version_note import version_note
 from evergreen.core.window import Window, parts_between, window_of
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 CHALLENGER = "challenger"
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -39,16 +44,20 @@ def train(
     request_id: str,
     snapshot_id: str,
     provenance: Provenance,
+    lease: Lease | None,
     now: datetime,
 ) -> Candidate:
     """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
 
-    A request with `force` reopens a known one that was rejected, declined or rolled back. Raises RunEnds if the known
-    one was released, or was ended otherwise without `force`, EmptyWindow where no row is old enough to train on,
-    TrainingRefused where the rows cannot be learned from.
+    A request with `force` reopens a known one that was rejected, declined or rolled back; one that has a version judged
+    anew gets that version. Raises RunEnds if the known one was released, or was ended otherwise without `force`,
+    EmptyWindow where no row is old enough to train on, TrainingRefused where the rows cannot be learned from,
+    FoundProblem for a version that cannot be judged anew, LeaseLost where another has the model's lease by now.
     """
-    key = train_key(snapshot_id, spec, provenance)
     request = ledger.requests.get(request_id)
+    if (candidate := taken_up(ledger, request)) is not None:
+        return _take_up(spec, ledger, store, candidate, request)
+    key = train_key(snapshot_id, spec, provenance)
     known = ledger.models.by_train_key(spec.name, key)
     if known is not None:
         return _known(ledger, registry, known, request)
@@ -66,8 +75,11 @@ def train(
         "evergreen.train_key": key,
         "evergreen.bundle": sealed,
     }
+    fence.check(ledger, lease)
     run = _record(spec, registry, trained, provenance, tags, rows.height)
+    fence.check(ledger, lease)
     version = registry.register(spec.name, run, files, tags)
+    fence.check(ledger, lease)
     registry.set_alias(spec.name, CHALLENGER, version)
     candidate = Candidate(
         model=spec.name,
@@ -83,16 +95,31 @@ def train(
         verdict=None,
         generation_seen=0,
         created_at=now,
+        made_with=asdict(provenance),
     )
     registry.describe(run, version_note(spec, candidate, bounds))
-    return ledger.models.add_candidate(candidate)
+    return ledger.models.add_candidate(candidate, lease=lease)
+
+
+def _take_up(spec: ModelSpec, ledger: Ledger, store: Store, candidate: Candidate, request: TriggerRequest) -> Candidate:
+    """A version that is judged anew. What was refused is reopened, unless it was judged for this request already."""
+    check_fits(spec, request, candidate, load(store, candidate.bundle))
+    log.info("%s", told(request))
+    if candidate.state in REFUSED and not judged_for(candidate, request.id):
+        return ledger.models.reopen(candidate.model, candidate.version)
+    return candidate
 
 
 def _known(ledger: Ledger, registry: Registry, known: Candidate, request: TriggerRequest) -> Candidate:
-    """The candidate of this train key, if it still has something before it."""
-    if known.request_id == request.id or known.state not in ENDED:
+    """The candidate of this train key, if it still has something before it.
+
+    One that others wait for an answer on is left as it is by who may not release it.
+    """
+    dry = request.detail.get("dry_run")
+    waits = known.state is CandidateState.TO_OVERRIDE or (dry and known.state is CandidateState.PASSED)
+    if request.id == known.request_id or judged_for(known, request.id) or not (known.state in ENDED or waits):
         return known
-    if request.detail.get("force") and known.state in REFUSED:
+    if request.detail.get("force") and known.state in REFUSED and not dry:
         return ledger.models.reopen(known.model, known.version)
     reason = (
         f"nothing to train: the same data, spec, code and libraries made version {known.version}, "
@@ -149,6 +176,8 @@ def _record(
             "evergreen.code_revision": made_with.code_revision,
             "evergreen.lock_hash": made_with.lock_hash,
             "evergreen.folder_hash": made_with.folder_hash,
+            "evergreen.image": made_with.image,
+            "evergreen.spec_sha256": made_with.spec_sha256,
         },
     )
     shares = sorted(trained.importances.items(), key=lambda item: -item[1])
@@ -157,7 +186,7 @@ def _record(
         range(1, 1 + max(map(len, trained.history.values()), default=0)), *trained.history.values(), strict=False
     )
     registry.log_file(run, "training/history.csv", _csv(["round", *trained.history], curve))
-    registry.log_file(run, "training/spec.json", spec.model_dump_json(indent=2).encode())
+    registry.log_file(run, "training/spec.json", spec_json(spec))
     for path, picture in trained.plots.items():
         registry.log_file(run, path, picture)
     return run

@@ -8,22 +8,25 @@ full result is an artifact of the request's MLflow run.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from evergreen.core import quarantine
 from evergreen.core.errors import ValidationStopped
+from evergreen.core.judged_anew import taken_up, told
 from evergreen.core.snapshot import snapshot_id as id_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from evergreen.core.ports import ExpectationResult, Ledger, Registry, Snapshots, ValidationReport, Validator
-    from evergreen.core.records import Snapshot
+    from evergreen.core.records import Lease, Snapshot, TriggerRequest
     from evergreen.core.spec import ModelSpec
 
 RESULT, RESULT_AFTER = "validation/result.json", "validation/result_after_quarantine.json"
+log = logging.getLogger(__name__)
 
 
 def validate(
@@ -34,21 +37,46 @@ def validate(
     registry: Registry,
     suite: Mapping[str, Any],
     *,
+    suite_sha256: str,
     request_id: str,
     snapshot_id: str,
+    lease: Lease | None,
 ) -> Snapshot:
-    """The snapshot without the rows set aside; the same one if there were none.
+    """The snapshot without the rows set aside, the same one if there were none. It says which suite it passed.
 
-    Raises ValidationStopped naming expectation, column, rows and examples. Run again, it changes nothing.
+    `suite_sha256` is of the suite's file. Raises ValidationStopped naming expectation, column, rows and examples,
+    LeaseLost where another has the model's lease by now. Run again, it changes nothing. The snapshot of a version that
+    is judged anew has passed before.
     """
     snapshot = ledger.models.snapshot(spec.name, snapshot_id)
+    request = ledger.requests.get(request_id)
+    if taken_up(ledger, request):
+        log.info("%s", told(request))
+        return snapshot
+    passed = _check(spec, ledger, snapshots, validator, registry, suite, request, snapshot)
+    suite_id = f"{spec.validation.suite}@{suite_sha256}"
+    ledger.models.add_snapshot(replace(passed, suite=suite_id), lease=lease)
+    return ledger.models.snapshot(spec.name, passed.id)
+
+
+def _check(
+    spec: ModelSpec,
+    ledger: Ledger,
+    snapshots: Snapshots,
+    validator: Validator,
+    registry: Registry,
+    suite: Mapping[str, Any],
+    request: TriggerRequest,
+    snapshot: Snapshot,
+) -> Snapshot:
+    """Set rows aside, or stop."""
     frame = snapshots.read(snapshot.parts)
-    run = registry.start_run(spec.name, request_id, {"evergreen.snapshot": snapshot_id})
+    run = registry.start_run(spec.name, request.id, {"evergreen.snapshot": snapshot.id})
     judge = _Judge(spec, registry, run, validator, suite)
     report = judge.report(frame, RESULT)
     judge.stop_on(quarantine.stoppers(report.results), frame, "some expectations cannot be met by setting rows aside")
     aside = quarantine.set_aside(report.results)
-    newer = _newer(spec, ledger, frame, request_id)
+    newer = _newer(spec, ledger, frame, request.id)
     if why := quarantine.over_limit(aside, newer, frame.height, spec.validation.quarantine.max_fraction):
         judge.stop(_failed(report), frame, why)
     if not aside:
@@ -58,9 +86,7 @@ def validate(
     judge.stop_on(_failed(after), kept, f"{len(aside):,} rows were set aside and the rest still fails")
     key = snapshots.quarantine(spec.name, snapshot.id, _labelled(frame, aside))
     registry.log(run, tags={"evergreen.quarantine": key}, metrics={"quarantined_rows": len(aside)})
-    clean = _clean(spec, snapshots, snapshot, frame, kept, aside)
-    ledger.models.add_snapshot(clean)
-    return clean
+    return _clean(spec, snapshots, snapshot, frame, kept, aside)
 
 
 class _Judge:

@@ -21,9 +21,12 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evergreen.core import reconciling
 from evergreen.core.roles import PAGES
 from evergreen.core.slot_health import told
-from evergreen.ui import reading, tables, words
+from evergreen.core.status import outcome
+from evergreen.core.triggers import cause_told
+from evergreen.ui import reading, tables, tracing, words
 from evergreen.ui.links import Links
 from evergreen.ui.platform import Platform
 from evergreen.ui.reading import NotThere
@@ -55,6 +58,8 @@ def build_app(platform: Platform) -> FastAPI:
         ("/models/{model}", pages.model),
         ("/models/{model}/versions/{version:int}", pages.version),
         ("/models/{model}/versions/{version:int}/{name}.svg", pages.chart),
+        ("/models/{model}/releases/{release_id}", pages.release),
+        ("/models/{model}/snapshots/{snapshot_id}", pages.snapshot),
         ("/{path:path}", pages.nowhere),
     ):
         app.add_api_route(path, pages.guarded(handler), methods=["GET", "HEAD"], response_class=HTMLResponse)
@@ -75,7 +80,13 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            age=words.age, interval=words.interval, number=words.number, sign=words.sign, when=words.when
+            age=words.age,
+            cause=cause_told,
+            interval=words.interval,
+            number=words.number,
+            outcome=outcome,
+            sign=words.sign,
+            when=words.when,
         )
         self._files = {name: (HERE / "files" / name).read_bytes() for name in FILES}
         self._style = self._files["pages.css"].decode()
@@ -101,7 +112,11 @@ class Pages:
         now = datetime.now(UTC)
         rows, catalog = reading.models_page(self._platform, now)
         slots = told(self._platform.ledger().slot_events.latest(50), since=now - timedelta(days=1))
-        return self._page(request, "models.html", rows=rows, problems=len(catalog.problems), slots=slots, now=now)
+        reconciler = reconciling.told(self._platform.ledger().heartbeats.last(reconciling.RECONCILER), now)
+        problems = len(catalog.problems)
+        return self._page(
+            request, "models.html", rows=rows, problems=problems, reconciler=reconciler, slots=slots, now=now
+        )
 
     def model(self, request: Request, model: str) -> Response:
         """One model: who was champion when and why, its candidates, its history."""
@@ -124,6 +139,16 @@ class Pages:
         """One chart of the evidence."""
         data = reading.chart(self._platform, model, version, f"{name}.svg")
         return Response(data, media_type="image/svg+xml", headers=_headers(CHART_POLICY))
+
+    def release(self, request: Request, model: str, release_id: str) -> Response:
+        """Where one release came from."""
+        origin = tracing.of_release(self._platform, model, release_id)
+        return self._page(request, "trace.html", model=model, origin=origin)
+
+    def snapshot(self, request: Request, model: str, snapshot_id: str) -> Response:
+        """One snapshot, and the versions that were made from it."""
+        origin = tracing.of_snapshot(self._platform, model, snapshot_id)
+        return self._page(request, "trace.html", model=model, origin=origin)
 
     def file(self, request: Request, name: str) -> Response:
         """The style sheet, the script or the icon."""

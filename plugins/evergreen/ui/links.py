@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from evergreen.core.addresses import PREFIX, Addresses
+
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from evergreen.core.lineage import Node
     from evergreen.core.records import Approval
-
-PREFIX = "/evergreen"
 
 
 @dataclass(frozen=True)
-class Links:
-    """`pages` and `airflow` are paths without a slash at the end; `mlflow` is a URL, or empty where it has no pages."""
+class Links(Addresses):
+    """`pages` and `airflow` are paths; `mlflow` is a URL, or empty where it has no pages."""
 
-    pages: str
-    airflow: str
     mlflow: str
     here: str
 
@@ -34,25 +33,28 @@ class Links:
             here=request.url.path,
         )
 
-    def model(self, model: str) -> str:
-        """A model's page."""
-        return f"{self.pages}/models/{quote(model)}"
-
-    def version(self, model: str, version: int) -> str:
-        """A version's evidence."""
-        return f"{self.model(model)}/versions/{version}"
-
-    def dag(self, dag: str) -> str:
-        """A DAG in Airflow. Its Trigger button opens the form: the form has no address of its own."""
-        return f"{self.airflow}/dags/{quote(dag)}"
-
-    def run(self, dag: str, run_id: str) -> str:
-        """A run in Airflow."""
-        return f"{self.dag(dag)}/runs/{quote(run_id, safe='')}"
-
     def approval(self, approval: Approval) -> str:
         """Where the question is answered in Airflow."""
-        return f"{self.run(approval.model, approval.run_id)}/tasks/approve/required_actions"
+        return self.question(approval.model, approval.run_id)
+
+    def release(self, model: str, release_id: str) -> str:
+        """Where a release came from."""
+        return f"{self.model(model)}/releases/{quote(release_id, safe='')}"
+
+    def snapshot(self, model: str, snapshot_id: str) -> str:
+        """A snapshot, and what was made from it."""
+        return f"{self.model(model)}/snapshots/{quote(snapshot_id, safe='')}"
+
+    def node(self, node: Node) -> str:
+        """The page of a link of a trace, empty where it has none."""
+        facts = node.facts
+        match node.kind:
+            case "version":
+                return self.version(facts["model"], facts["version"])
+            case "run" | "release" | "snapshot" if "id" in facts:
+                page = {"run": self.run, "release": self.release, "snapshot": self.snapshot}[node.kind]
+                return page(facts["model"], facts["id"])
+        return ""
 
     def mlflow_version(self, model: str, version: int) -> str:
         """The version in MLflow; empty where MLflow has no pages."""

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 from evergreen.core import evidence as ev
 from evergreen.core import verdict_json
 from evergreen.core.history import HistoryEntry, history_of
-from evergreen.core.records import Approval, ApprovalState, Candidate, Hold, Release, ReleaseKind
+from evergreen.core.lineage import Node, of_version
+from evergreen.core.records import (
+    Approval,
+    ApprovalState,
+    Candidate,
+    Hold,
+    Release,
+    ReleaseEvent,
+    ReleaseKind,
+    TriggerRequest,
+)
 from evergreen.core.status import ModelStatus, facts_of, status_of
 
 if TYPE_CHECKING:
@@ -22,7 +32,8 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
     from evergreen.ui.platform import Platform
 
-MOST_EVENTS, MOST_CANDIDATES = 200, 100
+MOST_EVENTS, MOST_CANDIDATES, MOST_APPROVALS, MOST_ROLLOUTS = 200, 100, 20, 20
+MOST_REQUESTS = 1_000  # that a page looks through for those that judged a version again
 HIGHEST = 2**31 - 1  # a database cannot even be asked for a higher version
 
 
@@ -59,11 +70,22 @@ class Reign:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """A release, live or not, with the changes of its state, oldest first."""
+
+    release: Release
+    events: list[ReleaseEvent]
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """All that the page of one model shows, newest first."""
 
     row: ModelRow
     reigns: list[Reign]
+    requests: list[TriggerRequest]
+    rollouts: list[Rollout]
+    approvals: list[Approval]
     candidates: list[Candidate]
     with_evidence: frozenset[int]
     history: list[HistoryEntry]
@@ -80,6 +102,7 @@ class VersionPage:
     champion_now: int | None
     asked: Approval | None
     run_id: str | None
+    origin: Node
 
 
 def models_page(platform: Platform, now: datetime) -> tuple[list[ModelRow], Catalog]:
@@ -102,6 +125,9 @@ def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
     return ModelPage(
         row=_row(model, spec, ledger, now),
         reigns=_reigns(ledger.releases.history(model)),
+        requests=ledger.requests.unfinished(model)[::-1],
+        rollouts=_rollouts(ledger, model),
+        approvals=ledger.approvals.history(model)[: -MOST_APPROVALS - 1 : -1],
         candidates=shown,
         with_evidence=_with_evidence(platform, model),
         history=history[:MOST_EVENTS],
@@ -123,6 +149,7 @@ def version_page(platform: Platform, model: str, version: int) -> VersionPage:
         champion_now=ledger.releases.get(champion.release_id).version if champion.release_id else None,
         asked=_open(ledger.approvals.latest(model, version)),
         run_id=_run_of(ledger, candidate),
+        origin=of_version(ledger, model, version, look_back=MOST_REQUESTS),
     )
 
 
@@ -161,6 +188,13 @@ def _open(approval: Approval | None) -> Approval | None:
 def _reigns(releases: list[Release]) -> list[Reign]:
     ends = [release.released_at for release in releases[1:]]
     return [Reign(release, until) for release, until in zip_longest(releases, ends)][::-1]
+
+
+def _rollouts(ledger: Ledger, model: str) -> list[Rollout]:
+    """The newest, newest first."""
+    events = ledger.releases.events(model)
+    newest = list(dict.fromkeys(event.release_id for event in events))[: -MOST_ROLLOUTS - 1 : -1]
+    return [Rollout(ledger.releases.get(one), [event for event in events if event.release_id == one]) for one in newest]
 
 
 def _with_evidence(platform: Platform, model: str) -> frozenset[int]:

@@ -10,7 +10,7 @@ from evergreen.core.status import readable_age
 from evergreen.core.triggers import readable_time
 
 NONE = "–"
-STATE_SIGNS = {"passed": "✓ ", "released": "✓ ", "failed": "✗ ", "rejected": "✗ ", "declined": "✗ "}
+STATE_SIGNS = {"passed": "✓ ", "released": "✓ ", "approved": "✓ ", "failed": "✗ ", "rejected": "✗ ", "declined": "✗ "}
 
 
 def number(value: Any) -> str:

@@ -74,6 +74,7 @@ class ContainerSlots:
         with SlotLease(self._leases, f"slot:{self._slot}", what, self._terms).held() as lease:
             run = _Run(what, lease, self._containers, self._slot)
             try:
+                run.may_begin()
                 self._tell(f"--only={model}:{version}:{bundle}\n")
                 with run.until_the_end():
                     url = self._wait_until_ready(self._url, model, version, timeout=self._timeout, check=run.check)
@@ -102,10 +103,16 @@ class _Run:
         self._what, self._lease, self._containers, self._slot = what, lease, containers, slot
         self._began: datetime | None = None
 
+    def may_begin(self) -> None:
+        """Raise SlotUnavailable if another has the slot by now: it is told by one file which version to serve."""
+        if not self._lease.still_ours():
+            self._lease.check()
+
     @contextmanager
     def until_the_end(self) -> Iterator[None]:
         """Restart it, and stop it with the context: Docker tells only then if any of its processes was killed for
         memory. Another's slot, where the lease was lost, is left alone."""
+        self.may_begin()
         self._containers.restart(self._slot)
         self._began = self._containers.look(self._slot).started_at
         failed: BaseException | None = None
@@ -116,7 +123,7 @@ class _Run:
             self._same_life(self._containers.look(self._slot))
             raise
         finally:
-            facts = None if self._lease.lost else self._stop()
+            facts = self._stop() if self._lease.still_ours() else None
             if facts and facts.out_of_memory:
                 raise RehearsalFailed(_out_of_memory(self._what, facts)) from failed
         self._lease.check()

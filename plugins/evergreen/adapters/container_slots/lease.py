@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
-from evergreen.core.errors import LeaseBusy, SlotUnavailable
+from evergreen.core.errors import LeaseBusy, LeaseLost, SlotUnavailable
 from evergreen.core.ports import Leases
 from evergreen.core.records import Lease
 
@@ -45,6 +45,7 @@ class SlotLease:
         self._leases, self._key, self._what, self._terms = leases, key, what, terms
         self._holder = f"{what} ({socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]})"[-250:]
         self._over = Event()
+        self._lease: Lease | None = None
         self.lost = ""
 
     def check(self) -> None:
@@ -52,11 +53,25 @@ class SlotLease:
         if self.lost:
             raise SlotUnavailable(f"{self._what}: the lease of {self._key} was lost meanwhile: {self.lost}")
 
+    def still_ours(self) -> bool:
+        """Whether nobody else has it, asked of the ledger: a process that stood still knows nothing of what came after.
+
+        A ledger that is away does not take it from us; whoever renews sees to that.
+        """
+        try:
+            if self._lease and not self.lost:
+                self._leases.check(self._lease)
+        except LeaseLost as error:
+            self.lost = str(error)
+        except Exception as error:
+            _log.warning("The lease of %s could not be looked at: %s", self._key, error)
+        return not self.lost
+
     @contextmanager
     def held(self) -> Iterator[SlotLease]:
         """Wait for it, keep it, give it back. Raises LeaseBusy where another has it for longer than we wait."""
-        lease = self._wait()
-        renewing = Thread(target=self._renew, args=(lease.fence, time.monotonic()), daemon=True)
+        self._lease = self._wait()
+        renewing = Thread(target=self._renew, args=(self._lease.fence, time.monotonic()), daemon=True)
         renewing.start()
         try:
             yield self

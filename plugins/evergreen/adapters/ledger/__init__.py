@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from evergreen.adapters.ledger.approvals import SqlApprovals
 from evergreen.adapters.ledger.engine import Database
+from evergreen.adapters.ledger.events import SqlEvents, SqlHeartbeats
 from evergreen.adapters.ledger.holds import SqlHolds
 from evergreen.adapters.ledger.leases import SqlLeases
 from evergreen.adapters.ledger.models import SqlModels
+from evergreen.adapters.ledger.notices import SqlNotices
 from evergreen.adapters.ledger.releases import SqlReleases
 from evergreen.adapters.ledger.replicas import SqlReplicas
 from evergreen.adapters.ledger.requests import SqlTriggerRequests
@@ -34,4 +36,7 @@ def open_ledger(url: str) -> Ledger:
         approvals=SqlApprovals(database),
         tokens=SqlTokens(database),
         slot_events=SqlSlotEvents(database),
+        events=SqlEvents(database),
+        heartbeats=SqlHeartbeats(database),
+        notices=SqlNotices(database),
     )

@@ -24,7 +24,14 @@ class SqlApprovals:
         self._database = database
 
     def ask(
-        self, candidate: Candidate, *, request_id: str, run_id: str, expires_at: datetime, now: datetime
+        self,
+        candidate: Candidate,
+        *,
+        request_id: str,
+        run_id: str,
+        expires_at: datetime,
+        now: datetime,
+        overrides: str = "",
     ) -> Approval:
         """Open a question, or return the open one of this request and version.
 
@@ -41,6 +48,7 @@ class SqlApprovals:
             "asked_at": now,
             "expires_at": expires_at,
             "reason": "",
+            "overrides": overrides,
         }
         with self._database.write() as connection:
             locked_state(connection, candidate.model, candidate.version)  # one asks or answers at a time
@@ -50,7 +58,8 @@ class SqlApprovals:
     def answer(self, approval_id: str, *, state: ApprovalState, by: str | None, reason: str, now: datetime) -> Approval:
         """Keep the first answer; whoever comes later gets that one back. KeyError if there is no such question.
 
-        REJECTED marks a candidate that is still PASSED as DECLINED. Raises ValueError for the state OPEN.
+        REJECTED marks a candidate that is still PASSED as DECLINED; whatever is no approval marks one that is still
+        TO_OVERRIDE as REJECTED. Raises ValueError for the state OPEN.
         """
         if state is ApprovalState.OPEN:
             raise ValueError("an answer is approved, rejected or expired, not open")
@@ -60,10 +69,15 @@ class SqlApprovals:
             locked_state(connection, asked.model, asked.version)  # before the question's row, as `ask` does
             unanswered = update(t).where(t.c.id == approval_id, t.c.state == _OPEN)
             first = connection.execute(unanswered.values(values)).rowcount == 1
-            if first and state is ApprovalState.REJECTED:
-                passed = (CandidateState.PASSED,)
-                change_state(connection, asked.model, asked.version, CandidateState.DECLINED, only_from=passed)
+            if first:
+                _refuse_candidate(connection, asked, state)
             return _get(connection, approval_id)
+
+    def open_ones(self) -> list[Approval]:
+        """The open questions of all models, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(t).where(t.c.state == _OPEN).order_by(t.c.seq))
+            return [_record(row) for row in rows]
 
     def latest(self, model: str, version: int) -> Approval | None:
         """The newest question about this version."""
@@ -78,6 +92,15 @@ class SqlApprovals:
         with self._database.read() as connection:
             rows = connection.execute(query if model is None else query.where(t.c.model == model))
             return [_record(row) for row in rows]
+
+
+def _refuse_candidate(connection: Connection, asked: Approval, answer: ApprovalState) -> None:
+    if answer is ApprovalState.APPROVED:
+        return
+    this = (connection, asked.model, asked.version)
+    change_state(*this, CandidateState.REJECTED, only_from=(CandidateState.TO_OVERRIDE,))
+    if answer is ApprovalState.REJECTED:
+        change_state(*this, CandidateState.DECLINED, only_from=(CandidateState.PASSED,))
 
 
 def _get(connection: Connection, approval_id: str) -> Approval:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.tables import lease as t
-from evergreen.core.errors import LeaseBusy
+from evergreen.core.errors import LeaseBusy, LeaseLost
 from evergreen.core.records import Lease
 
 
@@ -41,6 +41,24 @@ class SqlLeases:
         with self._database.read() as connection:
             row = connection.execute(select(t).where(t.c.model == model)).one_or_none()
         return None if row is None or row.holder is None else _record(row)
+
+    def check(self, lease: Lease) -> None:
+        """Raise LeaseLost where another has taken it since, or it was given up. That it has run out does not matter."""
+        with self._database.read() as connection:
+            check_lease(connection, lease)
+
+
+def check_lease(connection: Connection, lease: Lease | None) -> None:
+    """Within a write, the same: nobody can take it until the transaction ends. None is no lease that could be lost."""
+    if lease is None:
+        return
+    row = connection.execute(select(t).where(t.c.model == lease.model).with_for_update()).one_or_none()
+    if row is None or (row.holder, row.fence) != (lease.holder, lease.fence):
+        now = f"{row.holder or 'nobody'} with number {row.fence}" if row else "nobody"
+        raise LeaseLost(
+            f"{lease.model}: request {lease.holder} lost its lease (number {lease.fence}); it is held by {now}. "
+            "Nothing was written; it is tried again once the lease is free."
+        )
 
 
 def _record(row: Row[Any]) -> Lease:

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
+from evergreen.adapters.ledger.leases import check_lease
 from evergreen.adapters.ledger.tables import candidate as c
 from evergreen.adapters.ledger.tables import snapshot as s
 from evergreen.core.errors import EvergreenError
-from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Part, Snapshot, Verdict
+from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Part, Snapshot, Verdict
 from evergreen.core.verdict_json import finite, from_json, to_json
 
 
@@ -23,11 +24,14 @@ class SqlModels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot; the same id again changes nothing."""
+    def add_snapshot(self, snapshot: Snapshot, *, lease: Lease | None = None) -> None:
+        """Keep a snapshot; the same id again changes nothing, but for a `suite` where there was none."""
         parts = [{**asdict(part), "day": part.day.isoformat()} for part in snapshot.parts]
         with self._database.write() as connection:
-            insert_if_absent(connection, s, {**_columns(snapshot), "parts": parts})
+            check_lease(connection, lease)
+            if not insert_if_absent(connection, s, {**_columns(snapshot), "parts": parts}) and snapshot.suite:
+                this = (s.c.model == snapshot.model, s.c.id == snapshot.id, s.c.suite == "")
+                connection.execute(update(s).where(*this).values(suite=snapshot.suite))
 
     def snapshot(self, model: str, snapshot_id: str) -> Snapshot:
         """KeyError if there is none."""
@@ -37,7 +41,7 @@ class SqlModels:
         parts = tuple(Part(**{**part, "day": date.fromisoformat(part["day"])}) for part in row.parts)
         return Snapshot(**{**row._mapping, "parts": parts})
 
-    def add_candidate(self, candidate: Candidate) -> Candidate:
+    def add_candidate(self, candidate: Candidate, *, lease: Lease | None = None) -> Candidate:
         """Keep a candidate, or return the one that has its (model, train key).
 
         Metrics that are not finite are left out. Raises EvergreenError where the version belongs to another train
@@ -50,6 +54,7 @@ class SqlModels:
             "verdict": candidate.verdict and to_json(candidate.verdict),
         }
         with self._database.write() as connection:
+            check_lease(connection, lease)
             insert_if_absent(connection, c, values)
         kept = self.by_train_key(candidate.model, candidate.train_key)
         if kept is None:
@@ -78,7 +83,14 @@ class SqlModels:
         return None if row is None else candidate_record(row)
 
     def judge(
-        self, model: str, version: int, *, verdict: Verdict, state: CandidateState, generation_seen: int
+        self,
+        model: str,
+        version: int,
+        *,
+        verdict: Verdict,
+        state: CandidateState,
+        generation_seen: int,
+        lease: Lease | None = None,
     ) -> Candidate:
         """Keep the verdict and the champion generation that it was reached against. KeyError if there is none.
 
@@ -91,6 +103,7 @@ class SqlModels:
             "generation_seen": generation_seen,
         }
         with self._database.write() as connection:
+            check_lease(connection, lease)
             this = (c.c.model == model, c.c.version == version)
             ended = [state.value for state in ENDED]
             connection.execute(update(c).where(*this, c.c.state.not_in(ended)).values(values))

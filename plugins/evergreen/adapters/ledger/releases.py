@@ -1,27 +1,42 @@
-"""Releases and champions in SQL: a release or a rollback is one compare-and-set transaction.
-
-Every such transaction locks the candidate's row first and changes the champion's after it, so that none waits in a
-circle.
-"""
+"""Releases and champions in SQL: going live and rolling back are each one compare-and-set transaction."""
 
 from __future__ import annotations
 
-import uuid
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import select
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.holds import place_hold
 from evergreen.adapters.ledger.models import change_state, locked_state
+from evergreen.adapters.ledger.release_rows import (
+    WENT_LIVE,
+    champion_row,
+    change_release,
+    columns,
+    event_record,
+    get_release,
+    new_release,
+    newest,
+    of_version,
+    release_record,
+    tell,
+)
+from evergreen.adapters.ledger.release_rules import below_all, check_unchanged, make_champion, may_not, refuse, way_back
 from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
 from evergreen.adapters.ledger.tables import release_event as e
-from evergreen.core.errors import EvergreenError, PromotionConflict
-from evergreen.core.records import REFUSED, Candidate, CandidateState, Champion, Release, ReleaseKind
-
-LIVE = "live"  # the state of a release without a rollout
+from evergreen.core.records import (
+    REFUSED,
+    Candidate,
+    CandidateState,
+    Champion,
+    Release,
+    ReleaseEvent,
+    ReleaseKind,
+    RolloutState,
+)
 
 
 class SqlReleases:
@@ -33,9 +48,9 @@ class SqlReleases:
     def champion(self, model: str) -> Champion:
         """Generation 0 where nothing was released yet."""
         with self._database.read() as connection:
-            return _champion(connection, model)
+            return champion_row(connection, model)
 
-    def release(
+    def prepare(
         self,
         candidate: Candidate,
         *,
@@ -44,23 +59,70 @@ class SqlReleases:
         reason: str,
         watermark: datetime | None,
         now: datetime,
+        approval_id: str = "",
     ) -> Release:
-        """Make the candidate champion, if the generation is still `candidate.generation_seen`.
+        """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        The newest release of a candidate whose state is RELEASED comes back unchanged. Raises PromotionConflict if
-        the champion has changed, EvergreenError for a candidate that is rejected, declined or rolled back, KeyError
-        for one that was never kept.
+        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
+        PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released,
+        KeyError for one that was never kept.
         """
-        model, version, generation = candidate.model, candidate.version, candidate.generation_seen + 1
         told = {"released_by": released_by, "reason": reason, "watermark": watermark, "released_at": now}
-        new = _new(candidate, pool=pool, generation=generation, **told)
+        new = new_release(
+            candidate, pool, candidate.generation_seen, state=RolloutState.PREPARED, approval_id=approval_id, **told
+        )
         with self._database.write() as connection:
-            state = locked_state(connection, model, version)
-            if state is CandidateState.RELEASED and (done := _newest(connection, *_of(model, version))):
-                return done
+            state = locked_state(connection, new.model, new.version)
+            done = WENT_LIVE if state is CandidateState.RELEASED else r.c.state == RolloutState.PREPARED.value
+            if found := newest(connection, *of_version(new.model, new.version), done):
+                return found
+            refuse(connection, candidate, state)
+            check_unchanged(connection, new)
+            while not insert_if_absent(connection, r, {**columns(new), "generation": below_all(connection, new)}):
+                pass  # another candidate of the model took that one
+            tell(connection, new, by=released_by, reason=reason, at=now)
+            return new
+
+    def go_live(self, release_id: str, now: datetime) -> Release:
+        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+
+        Raises PromotionConflict if the champion has changed: then it stays prepared. EvergreenError for a candidate
+        that may not be released any more, KeyError for a release that there is none of.
+        """
+        with self._database.write() as connection:
+            kept = get_release(connection, release_id)
+            state = locked_state(connection, kept.model, kept.version)
+            kept = get_release(connection, release_id)  # as it is now that nobody can change it
+            if kept.state is not RolloutState.PREPARED:
+                return kept
             if state in REFUSED:
-                raise EvergreenError(f"{model}: version {version} is {state}. Nothing was released.")
-            return _make_champion(connection, new)
+                raise may_not(kept.model, kept.version, state)
+            live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=now)
+            make_champion(connection, live, RolloutState.REPLACED)
+            return live
+
+    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
+        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+
+        `decline`: a person does not want the candidate, which is then DECLINED.
+        """
+        with self._database.write() as connection:
+            kept = get_release(connection, release_id)
+            locked_state(connection, kept.model, kept.version)
+            kept = get_release(connection, release_id)
+            if kept.state is not RolloutState.PREPARED:
+                return kept
+            change_release(connection, kept, RolloutState.ABORTED, by=by, reason=reason, at=now)
+            if decline:
+                waiting = (CandidateState.PASSED, CandidateState.TO_OVERRIDE)
+                change_state(connection, kept.model, kept.version, CandidateState.DECLINED, only_from=waiting)
+            return replace(kept, state=RolloutState.ABORTED)
+
+    def prepared(self) -> list[Release]:
+        """The prepared releases of all models, oldest first."""
+        query = select(r).where(r.c.state == RolloutState.PREPARED.value).order_by(r.c.seq)
+        with self._database.read() as connection:
+            return [release_record(row) for row in connection.execute(query)]
 
     def roll_back(
         self, candidate: Candidate, *, seen: int, pool: str, by: str, reason: str, act: str, now: datetime
@@ -73,105 +135,38 @@ class SqlReleases:
         model, version = candidate.model, candidate.version
         with self._database.write() as connection:
             locked_state(connection, model, version)
-            if act and (done := _newest(connection, r.c.model == model, r.c.act == act)):
+            if act and (done := newest(connection, r.c.model == model, r.c.act == act)):
                 return done
-            left, earlier = _way_back(connection, model, version, seen)
+            left, earlier = way_back(connection, model, version, seen)
             told = {"released_by": by, "reason": reason, "watermark": earlier.watermark, "released_at": now}
-            new = _new(candidate, pool=pool, generation=seen + 1, kind=ReleaseKind.ROLLBACK, act=act, **told)
-            made = _make_champion(connection, new)
+            new = new_release(candidate, pool, seen, generation=seen + 1, kind=ReleaseKind.ROLLBACK, act=act, **told)
+            make_champion(connection, new, RolloutState.ROLLED_BACK)
             change_state(connection, model, left.version, CandidateState.ROLLED_BACK)
             place_hold(connection, model, by=by, reason=reason, now=now)
-            return made
+            return new
 
     def get(self, release_id: str) -> Release:
         """KeyError if there is none."""
         with self._database.read() as connection:
-            return _get(connection, release_id)
+            return get_release(connection, release_id)
 
     def history(self, model: str | None = None) -> list[Release]:
-        """All releases, oldest first."""
-        query = select(r).order_by(r.c.seq)
+        """All releases that went live, oldest first."""
+        went = (e.c.release_id == r.c.id) & (e.c.state == RolloutState.LIVE.value)
+        query = select(r).join(e, went).order_by(e.c.seq)
         with self._database.read() as connection:
             rows = connection.execute(query if model is None else query.where(r.c.model == model))
-            return [_record(row) for row in rows]
+            return [release_record(row) for row in rows]
+
+    def events(self, model: str | None = None) -> list[ReleaseEvent]:
+        """All changes of state of all releases, oldest first."""
+        query = select(e, r.c.model, r.c.version).join(r, r.c.id == e.c.release_id).order_by(e.c.seq)
+        with self._database.read() as connection:
+            rows = connection.execute(query if model is None else query.where(r.c.model == model))
+            return [event_record(row) for row in rows]
 
     def live(self, pool: str) -> list[Release]:
         """The release of each champion of a pool, by model name."""
         query = select(r).join(ch, ch.c.release_id == r.c.id).where(r.c.pool == pool).order_by(r.c.model)
         with self._database.read() as connection:
-            return [_record(row) for row in connection.execute(query)]
-
-
-def _new(candidate: Candidate, **told: Any) -> Release:
-    return Release(
-        id=uuid.uuid4().hex,
-        model=candidate.model,
-        version=candidate.version,
-        bundle=candidate.bundle,
-        request_id=candidate.request_id,
-        **told,
-    )
-
-
-def _champion(connection: Connection, model: str) -> Champion:
-    row = connection.execute(select(ch).where(ch.c.model == model)).one_or_none()
-    return Champion(model, None, 0) if row is None else Champion(**row._mapping)
-
-
-def _get(connection: Connection, release_id: str) -> Release:
-    row = connection.execute(select(r).where(r.c.id == release_id)).one_or_none()
-    if row is None:
-        raise KeyError(f"no release {release_id}")
-    return _record(row)
-
-
-def _of(model: str, version: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (r.c.model == model, r.c.version == version)
-
-
-def _newest(connection: Connection, *where: ColumnElement[bool]) -> Release | None:
-    row = connection.execute(select(r).where(*where).order_by(r.c.seq.desc()).limit(1)).one_or_none()
-    return None if row is None else _record(row)
-
-
-def _way_back(connection: Connection, model: str, version: int, seen: int) -> tuple[Release, Release]:
-    """The release that a rollback leaves, and the newest one of the version that it goes back to."""
-    earlier = _newest(connection, *_of(model, version))
-    if earlier is None:
-        raise EvergreenError(f"{model}: version {version} was never released. Nothing was rolled back.")
-    champion = _champion(connection, model)
-    if champion.generation != seen:
-        raise PromotionConflict(model, seen=seen, found=champion.generation)
-    left = _get(connection, str(champion.release_id))
-    if left.version == version:
-        raise EvergreenError(f"{model}: version {version} is champion already. Nothing was rolled back.")
-    return left, earlier
-
-
-def _make_champion(connection: Connection, new: Release) -> Release:
-    seen = new.generation - 1
-    # Of two that saw the same generation one finds (model, generation) taken, and everything is undone.
-    if not (insert_if_absent(connection, r, _columns(new)) and _compare_and_set(connection, new, seen)):
-        raise PromotionConflict(new.model, seen=seen, found=_champion(connection, new.model).generation)
-    event = {"state": LIVE, "actor": new.released_by, "reason": new.reason, "at": new.released_at}
-    connection.execute(insert(e).values(release_id=new.id, **event))
-    change_state(connection, new.model, new.version, CandidateState.RELEASED)
-    return new
-
-
-def _compare_and_set(connection: Connection, new: Release, seen: int) -> bool:
-    values = {"release_id": new.id, "generation": new.generation}
-    if seen == 0:
-        return insert_if_absent(connection, ch, {"model": new.model, **values})
-    unchanged = update(ch).where(ch.c.model == new.model, ch.c.generation == seen)
-    return connection.execute(unchanged.values(values)).rowcount == 1
-
-
-def _columns(new: Release) -> dict[str, Any]:
-    values = {name: getattr(new, name) for name in new.__dataclass_fields__}
-    return {**values, "kind": new.kind.value, "act": new.act or None}  # none is not unique
-
-
-def _record(row: Row[Any]) -> Release:
-    values = {name: value for name, value in row._mapping.items() if name != "seq"}
-    return Release(**{**values, "kind": ReleaseKind(row.kind), "act": row.act or ""})
+            return [release_record(row) for row in connection.execute(query)]

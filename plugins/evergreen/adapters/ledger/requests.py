@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, upd
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.tables import trigger_request as t
-from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.records import Cause, RequestState, TriggerRequest, own_run_id
 
-_CLOSED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.FAILED)
+_CLOSED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.FAILED, RequestState.EXPIRED)
+_UNFINISHED = (RequestState.OPEN.value, RequestState.CLAIMED.value)
 
 
 class SqlTriggerRequests:
@@ -29,20 +30,28 @@ class SqlTriggerRequests:
         source: str,
         cause: Cause,
         dedupe_key: str,
-        run_id: str,
+        run_id: str | None,
         watermark: datetime | None,
         as_of: datetime | None,
         detail: Mapping[str, Any],
         now: datetime,
+        due_at: datetime | None = None,
     ) -> TriggerRequest:
-        """Make an open request, or return the one that has this (model, dedupe key)."""
+        """Make an open request, or return the one that has this (model, dedupe key).
+
+        Without a `run_id` it waits for the reconciler (`queued`), until `due_at` if that is given.
+        """
+        request_id = uuid.uuid4().hex
         row = {
-            "id": uuid.uuid4().hex,
+            "id": request_id,
             "model": model,
             "source": source,
             "cause": cause.value,
             "dedupe_key": dedupe_key,
-            "run_id": run_id,
+            "run_id": run_id or own_run_id(request_id, 1),
+            "first_run": run_id or "",
+            "attempt": 0 if run_id else 1,
+            "due_at": due_at,
             "watermark": watermark,
             "as_of": as_of,
             "state": RequestState.OPEN.value,
@@ -60,10 +69,35 @@ class SqlTriggerRequests:
         with self._database.read() as connection:
             return _get(connection, request_id)
 
+    def put_off(self, request_id: str, *, until: datetime | None, reason: str, now: datetime) -> TriggerRequest:
+        """Let an open request wait for the reconciler (`queued`), under the next own run id; its step is empty again.
+
+        One that is queued already keeps its run id, and takes the new `until` and `reason`; one that is not open stays
+        as it is.
+        """
+        with self._database.write() as connection:
+            before = _get(connection, request_id, lock=True)
+            if before.state is not RequestState.OPEN:
+                return before
+            attempt = before.attempt + (not before.queued)
+            waits = {"run_id": own_run_id(request_id, attempt), "attempt": attempt, "step": ""}
+            change = update(t).where(t.c.id == request_id).values(**waits, due_at=until, reason=reason)
+            connection.execute(change)
+            return _get(connection, request_id)
+
+    def unfinished(self, model: str | None = None) -> list[TriggerRequest]:
+        """The open and claimed requests, oldest first."""
+        query = select(t).where(t.c.state.in_(_UNFINISHED)).order_by(t.c.seq)
+        with self._database.read() as connection:
+            rows = connection.execute(query if model is None else query.where(t.c.model == model))
+            return [_record(row) for row in rows]
+
     def for_run(self, model: str, run_id: str) -> TriggerRequest | None:
-        """The request that this run serves."""
-        found = self._newest(1, t.c.model == model, t.c.run_id == run_id)
-        return found[0] if found else None
+        """The request that this run serves, else the one that it opened and that was put off since."""
+        for column in (t.c.run_id, t.c.first_run):
+            if found := self._newest(1, t.c.model == model, column == run_id):
+                return found[0]
+        return None
 
     def mark(
         self,

@@ -24,8 +24,9 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"  # the newest revision
+HEAD = "0004"  # the newest revision
 VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
+_EMPTY = text("''")  # as SQL: Alembic does not recognise an empty string when it compares
 
 metadata = MetaData(
     naming_convention={
@@ -77,10 +78,14 @@ trigger_request = Table(
     Column("detail", JSON, nullable=False),
     Column("requested_at", UtcTime, nullable=False),
     Column("closed_at", UtcTime),
+    Column("first_run", String(250), nullable=False, server_default=_EMPTY),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("due_at", UtcTime),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("id"),
     UniqueConstraint("model", "dedupe_key"),
     Index(None, "model", "run_id"),
+    Index(None, "state"),
 )
 
 lease = Table(
@@ -105,6 +110,7 @@ snapshot = Table(
     Column("quarantined", Integer, nullable=False),
     Column("schema_hash", String(64), nullable=False),
     Column("parts", JSON, nullable=False),
+    Column("suite", String(300), nullable=False, server_default=_EMPTY),
     PrimaryKeyConstraint("model", "id"),
 )
 
@@ -124,6 +130,7 @@ candidate = Table(
     Column("verdict", JSON(none_as_null=True)),
     Column("generation_seen", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("made_with", JSON, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("model", "version"),
     UniqueConstraint("model", "train_key"),
 )
@@ -137,7 +144,7 @@ release = Table(
     Column("version", Integer, nullable=False),
     Column("bundle", String(64), nullable=False),
     Column("pool", String(200), nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),  # negative until it goes live, and of its own
     Column("request_id", String(36), nullable=False),
     Column("released_by", String(250), nullable=False),
     Column("reason", Text, nullable=False),
@@ -145,11 +152,15 @@ release = Table(
     Column("released_at", UtcTime, nullable=False),
     Column("kind", String(20), nullable=False, server_default="promotion"),
     Column("act", String(250)),
+    Column("state", String(20), nullable=False, server_default="live"),
+    Column("seen", Integer, nullable=False, server_default="0"),
+    Column("approval_id", String(36), nullable=False, server_default=_EMPTY),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("id"),
     UniqueConstraint("model", "generation"),
     ForeignKeyConstraint(["model", "version"], ["candidate.model", "candidate.version"]),
     Index(None, "model", "act", unique=True),
+    Index(None, "state"),
 )
 
 release_event = Table(
@@ -208,6 +219,7 @@ approval = Table(
     Column("answered_by", String(250)),
     Column("reason", Text, nullable=False),
     Column("answered_at", UtcTime),
+    Column("overrides", Text, nullable=False, server_default=_EMPTY),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("id"),
     ForeignKeyConstraint(["model", "version"], ["candidate.model", "candidate.version"]),
@@ -242,6 +254,50 @@ slot_event = Table(
     Column("at", UtcTime, nullable=False),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("slot", "key"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("model", String(200), nullable=False),
+    Column("key", String(250), nullable=False),
+    Column("what", String(50), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("by", String(250), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("model", "key"),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("name", String(200)),
+    Column("at", UtcTime, nullable=False),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("id", String(36), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("key", String(250), nullable=False),
+    Column("kind", String(30), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("link", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("sent_at", UtcTime),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    UniqueConstraint("model", "key"),
+    Index(None, "sent_at"),
 )
 
 replica = Table(

@@ -17,32 +17,42 @@ from evergreen.core.ports.answering import (
 from evergreen.core.ports.data import Snapshots, Source, Store, StoredFile
 from evergreen.core.ports.ledger import (
     Approvals,
+    Events,
+    Heartbeats,
     Holds,
     Leases,
     Ledger,
     Models,
+    Notices,
     Releases,
     Replicas,
     SlotEvents,
     Tokens,
     TriggerRequests,
 )
-from evergreen.core.ports.registry import Registry
+from evergreen.core.ports.registry import Aliases, Registry
+from evergreen.core.ports.runs import Runs, RunState
 from evergreen.core.ports.training import TrainedModel, Trainer
 from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
 
 __all__ = [
+    "Aliases",
     "Answer",
     "Approvals",
+    "Events",
     "ExpectationResult",
+    "Heartbeats",
     "Holds",
     "Leases",
     "Ledger",
     "Models",
+    "Notices",
     "Registry",
     "RehearsalSlots",
     "Releases",
     "Replicas",
+    "RunState",
+    "Runs",
     "ServingClient",
     "ServingConnection",
     "Slot",

@@ -66,8 +66,8 @@ class Store(Protocol):
     def remove(self, key: str) -> None:
         """Remove a file; nothing happens if there is none."""
 
-    def sweep(self, before: datetime) -> list[StoredFile]:
-        """Remove what writes that were killed before then have left behind; returns what it was."""
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> list[StoredFile]:
+        """Remove what writes that were killed before then have left behind, or only list it; returns what it is."""
 
 
 class Snapshots(Protocol):

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
         CandidateState,
         Cause,
         Champion,
+        Event,
+        Heartbeat,
         Hold,
         HoldEvent,
         Lease,
+        Notice,
+        NoticeKind,
         Release,
+        ReleaseEvent,
         Replica,
         RequestState,
         SlotEvent,
@@ -39,19 +44,33 @@ class TriggerRequests(Protocol):
         source: str,
         cause: Cause,
         dedupe_key: str,
-        run_id: str,
+        run_id: str | None,
         watermark: datetime | None,
         as_of: datetime | None,
         detail: Mapping[str, Any],
         now: datetime,
+        due_at: datetime | None = None,
     ) -> TriggerRequest:
-        """Make an open request, or return the one that has this (model, dedupe key)."""
+        """Make an open request, or return the one that has this (model, dedupe key).
+
+        Without a `run_id` it waits for the reconciler (`queued`), until `due_at` if that is given.
+        """
+
+    def put_off(self, request_id: str, *, until: datetime | None, reason: str, now: datetime) -> TriggerRequest:
+        """Let an open request wait for the reconciler (`queued`), under the next own run id; its step is empty again.
+
+        One that is queued already keeps its run id, and takes the new `until` and `reason`; one that is not open stays
+        as it is.
+        """
+
+    def unfinished(self, model: str | None = None) -> list[TriggerRequest]:
+        """The open and claimed requests, oldest first."""
 
     def get(self, request_id: str) -> TriggerRequest:
         """KeyError if there is none."""
 
     def for_run(self, model: str, run_id: str) -> TriggerRequest | None:
-        """The request that this run serves."""
+        """The request that this run serves, else the one that it opened and that was put off since."""
 
     def mark(
         self,
@@ -64,7 +83,7 @@ class TriggerRequests(Protocol):
         watermark: datetime | None = None,
         as_of: datetime | None = None,
     ) -> TriggerRequest:
-        """Change what is given. `closed_at` is set by served, skipped and failed, and cleared by claimed."""
+        """Change what is given. `closed_at` is set by each closed state, and cleared by claimed."""
 
     def latest(self, model: str, *, limit: int = 1) -> list[TriggerRequest]:
         """The newest requests of a model, newest first."""
@@ -90,17 +109,24 @@ class Leases(Protocol):
     def get(self, model: str) -> Lease | None:
         """The lease, expired or not."""
 
+    def check(self, lease: Lease) -> None:
+        """Raise LeaseLost where another has taken it since, or it was given up. That it has run out does not matter."""
+
 
 class Models(Protocol):
-    """Snapshots and candidates."""
+    """Snapshots and candidates.
 
-    def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot; the same id again changes nothing."""
+    Who writes under a lease hands it in: LeaseLost is raised, and nothing written, where it is no longer theirs
+    (see Leases.check), in the same transaction.
+    """
+
+    def add_snapshot(self, snapshot: Snapshot, *, lease: Lease | None = None) -> None:
+        """Keep a snapshot; the same id again changes nothing, but for a `suite` where there was none."""
 
     def snapshot(self, model: str, snapshot_id: str) -> Snapshot:
         """KeyError if there is none."""
 
-    def add_candidate(self, candidate: Candidate) -> Candidate:
+    def add_candidate(self, candidate: Candidate, *, lease: Lease | None = None) -> Candidate:
         """Keep a candidate, or return the one that has its (model, train key)."""
 
     def candidate(self, model: str, version: int) -> Candidate:
@@ -113,7 +139,14 @@ class Models(Protocol):
         """The candidate made from exactly this."""
 
     def judge(
-        self, model: str, version: int, *, verdict: Verdict, state: CandidateState, generation_seen: int
+        self,
+        model: str,
+        version: int,
+        *,
+        verdict: Verdict,
+        state: CandidateState,
+        generation_seen: int,
+        lease: Lease | None = None,
     ) -> Candidate:
         """Keep the verdict and the champion generation that it was reached against.
 
@@ -130,7 +163,7 @@ class Releases(Protocol):
     def champion(self, model: str) -> Champion:
         """Generation 0 where nothing was released yet."""
 
-    def release(
+    def prepare(
         self,
         candidate: Candidate,
         *,
@@ -139,13 +172,30 @@ class Releases(Protocol):
         reason: str,
         watermark: datetime | None,
         now: datetime,
+        approval_id: str = "",
     ) -> Release:
-        """Make the candidate champion, if the generation is still `candidate.generation_seen`.
+        """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        One transaction: the release, its event, the champion row and the candidate's state. Asked again for a
-        candidate whose state is RELEASED, returns its newest release. Raises PromotionConflict if the champion has
-        changed.
+        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
+        PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released: ended,
+        or to_override without an approval of its verdict.
         """
+
+    def go_live(self, release_id: str, now: datetime) -> Release:
+        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+
+        One transaction: the release, its event, the champion row, the release that it replaces, the candidate's state.
+        Raises PromotionConflict if the champion has changed: then it stays prepared. KeyError if there is none.
+        """
+
+    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
+        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+
+        `decline`: a person does not want the candidate, which is then DECLINED in the same transaction.
+        """
+
+    def prepared(self) -> list[Release]:
+        """The prepared releases of all models, oldest first."""
 
     def roll_back(
         self,
@@ -161,16 +211,19 @@ class Releases(Protocol):
         """Make an earlier version champion again, if the generation is still `seen`.
 
         One transaction: a release of kind rollback, its event, the champion row, the state ROLLED_BACK of the
-        version that was champion, and a hold on the model by the same person and reason. The same act again returns
-        its release. Raises PromotionConflict if the champion has changed, EvergreenError for a version that was
-        never released or is champion already.
+        version that was champion and of its release, and a hold on the model by the same person and reason. The same
+        act again returns its release. Raises PromotionConflict if the champion has changed, EvergreenError for a
+        version that was never released or is champion already.
         """
 
     def get(self, release_id: str) -> Release:
         """KeyError if there is none."""
 
     def history(self, model: str | None = None) -> list[Release]:
-        """All releases, oldest first."""
+        """All releases that went live, oldest first."""
+
+    def events(self, model: str | None = None) -> list[ReleaseEvent]:
+        """All changes of state of all releases, oldest first."""
 
     def live(self, pool: str) -> list[Release]:
         """The release of each champion of a pool, by model name."""
@@ -196,7 +249,14 @@ class Approvals(Protocol):
     """Questions to people, and their answers."""
 
     def ask(
-        self, candidate: Candidate, *, request_id: str, run_id: str, expires_at: datetime, now: datetime
+        self,
+        candidate: Candidate,
+        *,
+        request_id: str,
+        run_id: str,
+        expires_at: datetime,
+        now: datetime,
+        overrides: str = "",
     ) -> Approval:
         """Open a question about the candidate's bundle, generation and verdict, as they are now.
 
@@ -207,8 +267,12 @@ class Approvals(Protocol):
     def answer(self, approval_id: str, *, state: ApprovalState, by: str | None, reason: str, now: datetime) -> Approval:
         """Keep the first answer; whoever comes later gets that one back. KeyError if there is no such question.
 
-        REJECTED marks a candidate that is still PASSED as DECLINED in the same transaction. EXPIRED has `by` none.
+        In the same transaction REJECTED marks a candidate that is still PASSED as DECLINED, and whatever is no
+        approval one that is still TO_OVERRIDE as REJECTED. EXPIRED has `by` none.
         """
+
+    def open_ones(self) -> list[Approval]:
+        """The open questions of all models, oldest first."""
 
     def latest(self, model: str, version: int) -> Approval | None:
         """The newest question about this version."""
@@ -243,6 +307,45 @@ class SlotEvents(Protocol):
         """The newest events of all slots, newest first."""
 
 
+class Events(Protocol):
+    """What people must be able to read later: an alias that a hand moved, an override, a question superseded."""
+
+    def add(self, model: str, what: str, detail: str, *, by: str, key: str, now: datetime) -> bool:
+        """Keep an event; false where the model has one of this key already."""
+
+    def history(self, model: str | None = None) -> list[Event]:
+        """All events, oldest first."""
+
+
+class Heartbeats(Protocol):
+    """Who runs for ever, and was last heard of when."""
+
+    def beat(self, name: str, detail: str, now: datetime) -> None:
+        """It lives, and says this."""
+
+    def last(self, name: str) -> Heartbeat | None:
+        """None where it was never heard of."""
+
+
+class Notices(Protocol):
+    """Messages to people: written with what they tell of, sent afterwards by whoever can."""
+
+    def add(self, model: str, kind: NoticeKind, *, key: str, title: str, text: str, link: str, now: datetime) -> bool:
+        """Keep a message to be sent; false where the model has one of this key already."""
+
+    def unsent(self, *, tries: int) -> list[Notice]:
+        """Those that were not sent and have failed fewer times than this, oldest first."""
+
+    def sent(self, notice_id: str, now: datetime) -> None:
+        """It went out."""
+
+    def failed(self, notice_id: str, error: str) -> None:
+        """Count a try that failed, and why."""
+
+    def latest(self, limit: int) -> list[Notice]:
+        """The newest, sent or not, newest first."""
+
+
 class Replicas(Protocol):
     """Who serves."""
 
@@ -266,3 +369,6 @@ class Ledger:
     approvals: Approvals
     tokens: Tokens
     slot_events: SlotEvents
+    events: Events
+    heartbeats: Heartbeats
+    notices: Notices

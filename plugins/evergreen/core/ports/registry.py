@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 
-class Registry(Protocol):
+class Aliases(Protocol):
+    """The names by which versions are found in the registry. A model has each alias once."""
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Point the alias at the version."""
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Version by alias; empty where the model is not known."""
+
+
+class Registry(Aliases, Protocol):
     """The model registry and experiment record (a projection: the ledger decides)."""
 
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
@@ -34,9 +44,6 @@ class Registry(Protocol):
 
     def describe(self, run_id: str, markdown: str) -> None:
         """Describe the run, and the versions that it registered, to whoever opens them."""
-
-    def set_alias(self, model: str, alias: str, version: int) -> None:
-        """Point the alias at the version."""
 
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """Close the run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evergreen.core.ports import Ledger
 from evergreen.fakes.ledger.approvals import InMemoryApprovals
+from evergreen.fakes.ledger.events import InMemoryEvents, InMemoryHeartbeats, InMemoryNotices
 from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.leases import InMemoryLeases
 from evergreen.fakes.ledger.models import InMemoryModels
@@ -16,15 +17,20 @@ from evergreen.fakes.ledger.tokens import InMemoryTokens
 
 def in_memory_ledger() -> Ledger:
     """An empty ledger."""
-    models, holds = InMemoryModels(), InMemoryHolds()
+    leases, holds = InMemoryLeases(), InMemoryHolds()
+    models = InMemoryModels(leases)
+    approvals = InMemoryApprovals(models)
     return Ledger(
         requests=InMemoryTriggerRequests(),
-        leases=InMemoryLeases(),
+        leases=leases,
         models=models,
-        releases=InMemoryReleases(models, holds),
+        releases=InMemoryReleases(models, holds, approvals),
         replicas=InMemoryReplicas(),
         holds=holds,
-        approvals=InMemoryApprovals(models),
+        approvals=approvals,
         tokens=InMemoryTokens(),
         slot_events=InMemorySlotEvents(),
+        events=InMemoryEvents(),
+        heartbeats=InMemoryHeartbeats(),
+        notices=InMemoryNotices(),
     )

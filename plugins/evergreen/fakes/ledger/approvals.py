@@ -21,7 +21,14 @@ class InMemoryApprovals:
         self._rows: dict[str, Approval] = {}  # in order of their making
 
     def ask(
-        self, candidate: Candidate, *, request_id: str, run_id: str, expires_at: datetime, now: datetime
+        self,
+        candidate: Candidate,
+        *,
+        request_id: str,
+        run_id: str,
+        expires_at: datetime,
+        now: datetime,
+        overrides: str = "",
     ) -> Approval:
         """Open a question, or return the open one of this request and version.
 
@@ -39,6 +46,7 @@ class InMemoryApprovals:
             asked_at=aware(now),
             expires_at=aware(expires_at),
             state=ApprovalState.OPEN,
+            overrides=overrides,
         )
         with self._lock:
             self._models.candidate(candidate.model, candidate.version)
@@ -48,7 +56,8 @@ class InMemoryApprovals:
     def answer(self, approval_id: str, *, state: ApprovalState, by: str | None, reason: str, now: datetime) -> Approval:
         """Keep the first answer; whoever comes later gets that one back. KeyError if there is no such question.
 
-        REJECTED marks a candidate that is still PASSED as DECLINED. Raises ValueError for the state OPEN.
+        REJECTED marks a candidate that is still PASSED as DECLINED; whatever is no approval marks one that is still
+        TO_OVERRIDE as REJECTED. Raises ValueError for the state OPEN.
         """
         if state is ApprovalState.OPEN:
             raise ValueError("an answer is approved, rejected or expired, not open")
@@ -56,8 +65,7 @@ class InMemoryApprovals:
             asked = self._rows[approval_id]
             if asked.state is not ApprovalState.OPEN:
                 return asked
-            if state is ApprovalState.REJECTED:
-                self._decline(asked)
+            self._refuse_candidate(asked, state)
             answered = replace(asked, state=state, answered_by=by, reason=reason, answered_at=aware(now))
             self._rows[approval_id] = answered
             return answered
@@ -71,8 +79,15 @@ class InMemoryApprovals:
         with self._lock:
             return [a for a in self._rows.values() if model in (None, a.model)]
 
-    def _decline(self, asked: Approval) -> None:
-        if self._models.candidate(asked.model, asked.version).state is CandidateState.PASSED:
+    def open_ones(self) -> list[Approval]:
+        """The open questions of all models, oldest first."""
+        return [asked for asked in self.history() if asked.state is ApprovalState.OPEN]
+
+    def _refuse_candidate(self, asked: Approval, answer: ApprovalState) -> None:
+        state = self._models.candidate(asked.model, asked.version).state
+        if answer is not ApprovalState.APPROVED and state is CandidateState.TO_OVERRIDE:
+            self._models.change(asked.model, asked.version, state=CandidateState.REJECTED)
+        if answer is ApprovalState.REJECTED and state is CandidateState.PASSED:
             self._models.change(asked.model, asked.version, state=CandidateState.DECLINED)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from threading import RLock
 
-from evergreen.core.errors import LeaseBusy
+from evergreen.core.errors import LeaseBusy, LeaseLost
 from evergreen.core.records import Lease
 
 
@@ -38,3 +38,12 @@ class InMemoryLeases:
     def get(self, model: str) -> Lease | None:
         """The lease, expired or not; none where it was given up."""
         return None if model in self._given_up else self._rows.get(model)
+
+    def check(self, lease: Lease | None) -> None:
+        """Raise LeaseLost where another has taken it since, or it was given up. That it has run out does not matter."""
+        if lease is None:
+            return
+        with self._lock:
+            held = self.get(lease.model)
+            if held is None or (held.holder, held.fence) != (lease.holder, lease.fence):
+                raise LeaseLost(f"{lease.model}: request {lease.holder} lost its lease. Nothing was written.")

@@ -7,33 +7,40 @@ from threading import RLock
 from typing import Any
 
 from evergreen.core.errors import EvergreenError
-from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Snapshot, Verdict
+from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, Verdict
 from evergreen.core.verdict_json import finite, from_json, to_json
+from evergreen.fakes.ledger.leases import InMemoryLeases
 
 
 class InMemoryModels:
     """Twin of adapters.ledger.models. Its `lock` is that of all who change a candidate's state."""
 
-    def __init__(self) -> None:
+    def __init__(self, leases: InMemoryLeases) -> None:
         self.lock = RLock()
+        self._leases = leases
         self._snapshots: dict[tuple[str, str], Snapshot] = {}
         self._candidates: dict[tuple[str, int], Candidate] = {}
 
-    def add_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot; the same id again changes nothing."""
-        self._snapshots.setdefault((snapshot.model, snapshot.id), snapshot)
+    def add_snapshot(self, snapshot: Snapshot, *, lease: Lease | None = None) -> None:
+        """Keep a snapshot; the same id again changes nothing, but for a `suite` where there was none."""
+        with self.lock:
+            self._leases.check(lease)
+            kept = self._snapshots.setdefault((snapshot.model, snapshot.id), snapshot)
+            if not kept.suite:
+                self._snapshots[snapshot.model, snapshot.id] = replace(kept, suite=snapshot.suite)
 
     def snapshot(self, model: str, snapshot_id: str) -> Snapshot:
         """KeyError if there is none."""
         return self._snapshots[model, snapshot_id]
 
-    def add_candidate(self, candidate: Candidate) -> Candidate:
+    def add_candidate(self, candidate: Candidate, *, lease: Lease | None = None) -> Candidate:
         """Keep a candidate, or return the one that has its (model, train key).
 
         Metrics that are not finite are left out. Raises EvergreenError where the version belongs to another train
         key.
         """
         with self.lock:
+            self._leases.check(lease)
             if kept := self.by_train_key(candidate.model, candidate.train_key):
                 return kept
             if (candidate.model, candidate.version) in self._candidates:
@@ -62,7 +69,14 @@ class InMemoryModels:
             return next((c for c in rows if (c.model, c.train_key) == (model, train_key)), None)
 
     def judge(
-        self, model: str, version: int, *, verdict: Verdict, state: CandidateState, generation_seen: int
+        self,
+        model: str,
+        version: int,
+        *,
+        verdict: Verdict,
+        state: CandidateState,
+        generation_seen: int,
+        lease: Lease | None = None,
     ) -> Candidate:
         """Keep the verdict and the champion generation that it was reached against. KeyError if there is none.
 
@@ -71,6 +85,7 @@ class InMemoryModels:
         """
         state = CandidateState(state)
         with self.lock:
+            self._leases.check(lease)
             kept = self.candidate(model, version)
             if kept.state in ENDED:
                 return kept

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from evergreen.core.errors import EvergreenError, PromotionConflict
-from evergreen.core.records import REFUSED, Candidate, CandidateState, Champion, Release, ReleaseKind
+from evergreen.core.records import (
+    REFUSED,
+    ApprovalState,
+    Candidate,
+    CandidateState,
+    Champion,
+    Release,
+    ReleaseEvent,
+    ReleaseKind,
+    RolloutState,
+)
+from evergreen.core.verdict_json import digest
+from evergreen.fakes.ledger.approvals import InMemoryApprovals
 from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.models import InMemoryModels
 from evergreen.fakes.ledger.times import aware, utc
@@ -16,18 +29,20 @@ from evergreen.fakes.ledger.times import aware, utc
 class InMemoryReleases:
     """Twin of adapters.ledger.releases."""
 
-    def __init__(self, models: InMemoryModels, holds: InMemoryHolds) -> None:
+    def __init__(self, models: InMemoryModels, holds: InMemoryHolds, approvals: InMemoryApprovals) -> None:
         self._lock = models.lock
         self._models = models
         self._holds = holds
+        self._approvals = approvals
         self._rows: dict[str, Release] = {}  # in order of their making
         self._champions: dict[str, Champion] = {}
+        self._events: list[ReleaseEvent] = []
 
     def champion(self, model: str) -> Champion:
         """Generation 0 where nothing was released yet."""
         return self._champions.get(model, Champion(model, None, 0))
 
-    def release(
+    def prepare(
         self,
         candidate: Candidate,
         *,
@@ -36,28 +51,61 @@ class InMemoryReleases:
         reason: str,
         watermark: datetime | None,
         now: datetime,
+        approval_id: str = "",
     ) -> Release:
-        """Make the candidate champion, if the generation is still `candidate.generation_seen`.
+        """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        The newest release of a candidate whose state is RELEASED comes back unchanged. Raises PromotionConflict if
-        the champion has changed, EvergreenError for a candidate that is rejected, declined or rolled back, KeyError
-        for one that was never kept.
+        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
+        PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released,
+        KeyError for one that was never kept.
         """
         model, version, seen = candidate.model, candidate.version, candidate.generation_seen
         with self._lock:
             state = self._models.candidate(model, version).state
-            if state is CandidateState.RELEASED and (done := self._of_version(model, version)):
-                return done[-1]
-            if state in REFUSED:
-                raise EvergreenError(f"{model}: version {version} is {state}. Nothing was released.")
+            went_live = self._of_version(model, version)
+            prepared = [r for r in self.prepared() if (r.model, r.version) == (model, version)]
+            if found := went_live if state is CandidateState.RELEASED else prepared:
+                return found[-1]
+            self._refuse(candidate, state)
             self._unchanged(model, seen)
-            told = {
-                "released_by": released_by,
-                "reason": reason,
-                "watermark": utc(watermark),
-                "released_at": aware(now),
-            }
-            return self._make(candidate, pool=pool, generation=seen + 1, **told)
+            told = {"released_by": released_by, "reason": reason, "watermark": utc(watermark)}
+            told |= {"released_at": aware(now), "approval_id": approval_id, "state": RolloutState.PREPARED}
+            return self._tell(self._new(candidate, pool, seen, **told), released_by, reason, now)
+
+    def go_live(self, release_id: str, now: datetime) -> Release:
+        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+
+        Raises PromotionConflict if the champion has changed: then it stays prepared. EvergreenError for a candidate
+        that may not be released any more, KeyError for a release that there is none of.
+        """
+        with self._lock:
+            kept = self._rows[release_id]
+            if kept.state is not RolloutState.PREPARED:
+                return kept
+            state = self._models.candidate(kept.model, kept.version).state
+            if state in REFUSED:
+                raise _may_not(kept.model, kept.version, state)
+            live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=aware(now))
+            return self._make_champion(live, RolloutState.REPLACED)
+
+    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
+        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+
+        `decline`: a person does not want the candidate, which is then DECLINED.
+        """
+        with self._lock:
+            kept = self._rows[release_id]
+            if kept.state is not RolloutState.PREPARED:
+                return kept
+            waiting = (CandidateState.PASSED, CandidateState.TO_OVERRIDE)
+            if decline and self._models.candidate(kept.model, kept.version).state in waiting:
+                self._models.change(kept.model, kept.version, state=CandidateState.DECLINED)
+            return self._tell(replace(kept, state=RolloutState.ABORTED), by, reason, now)
+
+    def prepared(self) -> list[Release]:
+        """The prepared releases of all models, oldest first."""
+        with self._lock:
+            return [r for r in self._rows.values() if r.state is RolloutState.PREPARED]
 
     def roll_back(
         self, candidate: Candidate, *, seen: int, pool: str, by: str, reason: str, act: str, now: datetime
@@ -79,19 +127,26 @@ class InMemoryReleases:
             champion = self._rows[str(self.champion(model).release_id)]
             if champion.version == version:
                 raise EvergreenError(f"{model}: version {version} is champion already. Nothing was rolled back.")
+            told = {"released_by": by, "reason": reason, "watermark": earlier[-1].watermark, "released_at": aware(now)}
+            new = self._new(candidate, pool, seen, generation=seen + 1, kind=ReleaseKind.ROLLBACK, act=act, **told)
+            made = self._make_champion(new, RolloutState.ROLLED_BACK)
             self._models.change(model, champion.version, state=CandidateState.ROLLED_BACK)
             self._holds.place(model, by=by, reason=reason, now=now)
-            told = {"released_by": by, "reason": reason, "watermark": earlier[-1].watermark, "released_at": aware(now)}
-            return self._make(candidate, pool=pool, generation=seen + 1, kind=ReleaseKind.ROLLBACK, act=act, **told)
+            return made
 
     def get(self, release_id: str) -> Release:
         """KeyError if there is none."""
         return self._rows[release_id]
 
     def history(self, model: str | None = None) -> list[Release]:
-        """All releases, oldest first."""
+        """All releases that went live, oldest first."""
         with self._lock:
-            return [r for r in self._rows.values() if model in (None, r.model)]
+            return [self._rows[e.release_id] for e in self.events(model) if e.state is RolloutState.LIVE]
+
+    def events(self, model: str | None = None) -> list[ReleaseEvent]:
+        """All changes of state of all releases, oldest first."""
+        with self._lock:
+            return [e for e in self._events if model in (None, e.model)]
 
     def live(self, pool: str) -> list[Release]:
         """The release of each champion of a pool, by model name."""
@@ -102,21 +157,49 @@ class InMemoryReleases:
     def _of_version(self, model: str, version: int) -> list[Release]:
         return [r for r in self.history(model) if r.version == version]
 
+    def _refuse(self, candidate: Candidate, state: CandidateState) -> None:
+        if state in REFUSED or (state is CandidateState.TO_OVERRIDE and not self._is_approved(candidate)):
+            raise _may_not(candidate.model, candidate.version, state)
+
+    def _is_approved(self, candidate: Candidate) -> bool:
+        wanted = (candidate.version, digest(candidate.verdict), ApprovalState.APPROVED)
+        return any((a.version, a.evidence, a.state) == wanted for a in self._approvals.history(candidate.model))
+
     def _unchanged(self, model: str, seen: int) -> None:
         found = self.champion(model).generation
         if found != seen:
             raise PromotionConflict(model, seen=seen, found=found)
 
-    def _make(self, candidate: Candidate, **told: Any) -> Release:
-        new = Release(
+    def _make_champion(self, new: Release, leaves: RolloutState) -> Release:
+        self._unchanged(new.model, new.seen)
+        before = self.champion(new.model).release_id
+        if before:
+            left = replace(self._rows[before], state=leaves)
+            self._tell(left, new.released_by, new.reason, new.released_at)
+        self._tell(new, new.released_by, new.reason, new.released_at)
+        self._champions[new.model] = Champion(new.model, new.id, new.generation)
+        self._models.change(new.model, new.version, state=CandidateState.RELEASED)
+        return new
+
+    def _tell(self, changed: Release, by: str, reason: str, at: datetime) -> Release:
+        self._rows[changed.id] = changed
+        told = (changed.id, changed.model, changed.version, changed.state, by, reason, aware(at))
+        self._events.append(ReleaseEvent(*told))
+        return changed
+
+    def _new(self, candidate: Candidate, pool: str, seen: int, *, generation: int = 0, **told: Any) -> Release:
+        return Release(
             id=uuid.uuid4().hex,
             model=candidate.model,
             version=candidate.version,
             bundle=candidate.bundle,
             request_id=candidate.request_id,
+            pool=pool,
+            seen=seen,
+            generation=generation,
             **told,
         )
-        self._rows[new.id] = new
-        self._champions[new.model] = Champion(new.model, new.id, new.generation)
-        self._models.change(new.model, new.version, state=CandidateState.RELEASED)
-        return new
+
+
+def _may_not(model: str, version: int, state: CandidateState) -> EvergreenError:
+    return EvergreenError(f"{model}: version {version} is {state}. Nothing was released.")

@@ -10,10 +10,11 @@ from datetime import datetime
 from threading import RLock
 from typing import Any
 
-from evergreen.core.records import Cause, RequestState, TriggerRequest
+from evergreen.core.records import Cause, RequestState, TriggerRequest, own_run_id
 from evergreen.fakes.ledger.times import utc
 
-_CLOSED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.FAILED)
+_CLOSED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.FAILED, RequestState.EXPIRED)
+_UNFINISHED = (RequestState.OPEN, RequestState.CLAIMED)
 
 
 class InMemoryTriggerRequests:
@@ -30,20 +31,25 @@ class InMemoryTriggerRequests:
         source: str,
         cause: Cause,
         dedupe_key: str,
-        run_id: str,
+        run_id: str | None,
         watermark: datetime | None,
         as_of: datetime | None,
         detail: Mapping[str, Any],
         now: datetime,
+        due_at: datetime | None = None,
     ) -> TriggerRequest:
-        """Make an open request, or return the one that has this (model, dedupe key)."""
+        """Make an open request, or return the one that has this (model, dedupe key).
+
+        Without a `run_id` it waits for the reconciler (`queued`), until `due_at` if that is given.
+        """
+        request_id = uuid.uuid4().hex
         new = TriggerRequest(
-            id=uuid.uuid4().hex,
+            id=request_id,
             model=model,
             source=source,
             cause=cause,
             dedupe_key=dedupe_key,
-            run_id=run_id,
+            run_id=run_id or own_run_id(request_id, 1),
             watermark=utc(watermark),
             as_of=utc(as_of),
             state=RequestState.OPEN,
@@ -52,6 +58,9 @@ class InMemoryTriggerRequests:
             detail=json.loads(json.dumps(dict(detail), allow_nan=False)),
             requested_at=now,
             closed_at=None,
+            first_run=run_id or "",
+            attempt=0 if run_id else 1,
+            due_at=utc(due_at),
         )
         with self._lock:
             same = (r for r in self._rows.values() if (r.model, r.dedupe_key) == (model, dedupe_key))
@@ -63,8 +72,30 @@ class InMemoryTriggerRequests:
         return self._rows[request_id]
 
     def for_run(self, model: str, run_id: str) -> TriggerRequest | None:
-        """The request that this run serves."""
-        return next((r for r in self._newest(model) if r.run_id == run_id), None)
+        """The request that this run serves, else the one that it opened and that was put off since."""
+        rows = self._newest(model)
+        opened = (r for r in rows if r.first_run == run_id)
+        return next((r for r in rows if r.run_id == run_id), None) or next(opened, None)
+
+    def put_off(self, request_id: str, *, until: datetime | None, reason: str, now: datetime) -> TriggerRequest:
+        """Let an open request wait for the reconciler (`queued`), under the next own run id; its step is empty again.
+
+        One that is queued already keeps its run id, and takes the new `until` and `reason`; one that is not open stays
+        as it is.
+        """
+        with self._lock:
+            before = self._rows[request_id]
+            if before.state is not RequestState.OPEN:
+                return before
+            attempt = before.attempt + (not before.queued)
+            waits: dict[str, Any] = {"run_id": own_run_id(request_id, attempt), "attempt": attempt, "step": ""}
+            self._rows[request_id] = replace(before, **waits, due_at=utc(until), reason=reason)
+            return self._rows[request_id]
+
+    def unfinished(self, model: str | None = None) -> list[TriggerRequest]:
+        """The open and claimed requests, oldest first."""
+        with self._lock:
+            return [r for r in self._rows.values() if r.state in _UNFINISHED and model in (None, r.model)]
 
     def mark(
         self,
