@@ -112,19 +112,24 @@ def test_only_loopback_and_only_with_the_password(stack: Stack, api: AirflowApi)
 def test_a_run_is_told_who_started_it_and_tells_why_it_ended(
     settings: wiring.Settings, stack: Stack, api: AirflowApi
 ) -> None:
-    asset_run = "/api/v2/dags/delay/dagRuns?run_type=asset_triggered"
-    by_api = api.trigger("delay")
+    """One after another: of two that are open at once, one would take the other along."""
+    found: dict[str, TriggerRequest] = {}
+
+    def ended(run_id: str) -> str:
+        until(lambda: ended_request(settings, run_id), 60)
+        until(lambda: api.run("delay", run_id)["state"] in ("success", "failed"), 20)
+        request = ended_request(settings, run_id)
+        assert request is not None
+        found[run_id] = request
+        return run_id
+
     headers = {"Authorization": f"Bearer {token(stack)}", "Referer": stack.airflow_url}
     with httpx.Client(base_url=stack.airflow_url, headers=headers, timeout=30) as browser:
         runs = "/api/v2/dags/delay/dagRuns"
-        by_ui = browser.post(runs, json={"logical_date": None, "conf": {}}).json()["dag_run_id"]
-        until(lambda: browser.get(asset_run).json()["dag_runs"], 30)
-        by_data = browser.get(asset_run).json()["dag_runs"][0]["dag_run_id"]
-    found = {}
-    for run_id in (by_api, by_ui, by_data):
-        until(lambda run_id=run_id: ended_request(settings, run_id), 60)
-        until(lambda run_id=run_id: api.run("delay", run_id)["state"] in ("success", "failed"), 20)
-        found[run_id] = ended_request(settings, run_id)
+        until(lambda: browser.get(f"{runs}?run_type=asset_triggered").json()["dag_runs"], 30)
+        by_data = ended(browser.get(f"{runs}?run_type=asset_triggered").json()["dag_runs"][0]["dag_run_id"])
+        by_api = ended(api.trigger("delay"))
+        by_ui = ended(browser.post(runs, json={"logical_date": None, "conf": {}}).json()["dag_run_id"])
     assert [found[run_id].cause for run_id in (by_api, by_ui, by_data)] == [Cause.API, Cause.PERSON, Cause.NEW_DATA]
     assert found[by_data].state is RequestState.SKIPPED
     assert "5,000 needed" in api.run("delay", by_data)["note"]
