@@ -35,11 +35,44 @@ class Released(msgspec.Struct, frozen=True):
     previous: Released | None = None
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """What rolls a version on trial back; none: not looked at. See records.RolloutPlan."""
+
+    min_requests: int
+    error_rate: float | None = None
+    latency_p99_ms: float | None = None
+    prediction_psi: float | None = None
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A version on trial beside a model's champion, in one of its stages.
+
+    `weight` is the percentage of callers that it answers. `tripped` is why a guard took it off: then it answers nobody.
+    """
+
+    release: Released
+    stage: str
+    weight: int
+    rules: Rules
+    tripped: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """See records.ServingSettings."""
+
+    pinned: bool = False
+    log_sample: float = 1.0
+    not_logged: tuple[str, ...] = ()
+    max_concurrent: int = 256
+
+
 class PoolState(msgspec.Struct, frozen=True):
     """What the pool serves, by model. A higher revision is to be read anew, even if the releases are the same."""
 
     revision: int = 0
     models: dict[str, Released] = {}
+    trials: dict[str, Trial] = {}
+    settings: dict[str, Settings] = {}
 
 
 class Callers(msgspec.Struct, frozen=True):
