@@ -1,4 +1,4 @@
-"""What the endpoints that ask a model have in common: a request read for one version's schema, and its answer written."""
+"""What the endpoints that ask a model have in common: a request read for one version's schema, its answer written."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class ReleaseKind(StrEnum):
 
 
 class RolloutState(StrEnum):
-    """prepared → shadow → canary → bake → live → replaced | rolled_back. The plan says which of the three trials there are.
+    """prepared → shadow → canary → bake → live → replaced | rolled_back. A plan need not have all three trials.
 
     Until it is live it may be aborted, and rolled back by a guard while it is on trial. Of a model, one release is live
     and at most one on trial.
