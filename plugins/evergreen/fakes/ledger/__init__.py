@@ -13,6 +13,7 @@ from evergreen.fakes.ledger.replicas import InMemoryReplicas
 from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
 from evergreen.fakes.ledger.slot_events import InMemorySlotEvents
 from evergreen.fakes.ledger.tokens import InMemoryTokens
+from evergreen.fakes.ledger.trials import InMemoryPools, InMemorySettings, InMemoryTrials
 
 
 def in_memory_ledger() -> Ledger:
@@ -33,4 +34,7 @@ def in_memory_ledger() -> Ledger:
         events=InMemoryEvents(),
         heartbeats=InMemoryHeartbeats(),
         notices=InMemoryNotices(),
+        trials=InMemoryTrials(),
+        settings=InMemorySettings(),
+        pools=InMemoryPools(),
     )
