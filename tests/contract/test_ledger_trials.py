@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.ports import Ledger
 from evergreen.core.records import (
     ArmCount,
@@ -179,6 +179,18 @@ def test_what_a_guard_ends_is_rolled_back_and_so_is_its_candidate(ledger: Ledger
     assert [r.version for r in ledger.releases.history("m")] == [1]
     with pytest.raises(EvergreenError, match="version 2 is rolled"):
         prepare(ledger, ledger.models.candidate("m", 2), plan=PLAN)
+
+
+@pytest.mark.parametrize("state", TRIALS)
+def test_what_tripped_never_goes_live_whoever_asks(ledger: Ledger, state: RolloutState) -> None:
+    shadow = on_trial(ledger)
+    made = shadow if state is RolloutState.SHADOW else enter(ledger, shadow, state, 50)
+    ledger.trials.trip(Trip(made.id, "blue", TripKind.FAULTS, "5 faults in 0.4 s", NOW))
+    for who in ({}, {"by": "ada", "reason": "the fair begins"}):
+        with pytest.raises(TrialTripped, match="m: a guard took version 2 off its trial"):
+            ledger.releases.go_live(made.id, LATER, **who)
+    assert ledger.releases.on_trial() == [made]
+    assert ledger.releases.champion("m").generation == 1
 
 
 def test_those_on_trial_come_by_pool_oldest_first(ledger: Ledger) -> None:

@@ -77,6 +77,19 @@ def rolled_back(ledger: Ledger, release: Release, link: str, now: datetime) -> b
     )
 
 
+def tripped(ledger: Ledger, release: Release, why: str, link: str, now: datetime) -> bool:
+    """A guard took a version off its trial."""
+    return ledger.notices.add(
+        release.model,
+        NoticeKind.ROLLED_BACK,
+        key=f"rolled_back:{release.id}",
+        title=f"{_version(release.model, release.version)} was rolled back on its trial",
+        text=f"{_sentence(why)} The champion answers all callers, and the version does not come back by itself.",
+        link=link,
+        now=now,
+    )
+
+
 def aborted(ledger: Ledger, release: Release, by: str, why: str, link: str, now: datetime) -> bool:
     """A release was decided and did not go live."""
     title = f"{_version(release.model, release.version)} was not released after all"

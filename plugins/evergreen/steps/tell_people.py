@@ -49,9 +49,12 @@ def _releases(ledger: Ledger, addresses: Addresses, since: datetime, now: dateti
 
 def _about_release(ledger: Ledger, event: ReleaseEvent, addresses: Addresses, now: datetime) -> bool:
     """Whether it was news. The end of a release that another one follows is told with that one."""
-    if event.state not in (RolloutState.LIVE, RolloutState.ABORTED):
+    if event.state not in (RolloutState.LIVE, RolloutState.ABORTED, RolloutState.ROLLED_BACK):
         return False
     release, page = ledger.releases.get(event.release_id), addresses.version(event.model, event.version)
+    if event.state is RolloutState.ROLLED_BACK:
+        tried = release.generation == 0  # it never went live
+        return tried and notices.tripped(ledger, release, event.reason, page, now)
     if event.state is RolloutState.ABORTED:
         return notices.aborted(ledger, release, event.by, event.reason, page, now)
     tell = notices.rolled_back if release.kind is ReleaseKind.ROLLBACK else notices.released

@@ -84,6 +84,7 @@ class Pages:
             cause=cause_told,
             interval=words.interval,
             number=words.number,
+            percent=words.percent,
             outcome=outcome,
             sign=words.sign,
             when=words.when,

@@ -25,7 +25,8 @@ from evergreen.adapters.ledger.release_rows import (
 from evergreen.adapters.ledger.tables import approval as ap
 from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.adapters.ledger.tables import trip
+from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.records import REFUSED, ApprovalState, Candidate, CandidateState, Release, ReleaseKind, RolloutState
 from evergreen.core.verdict_json import digest
 
@@ -53,6 +54,12 @@ def check_unchanged(connection: Connection, new: Release, *, lock: bool = False)
     found = champion_row(connection, new.model, lock=lock).generation
     if found != new.seen:
         raise PromotionConflict(new.model, seen=new.seen, found=found)
+
+
+def check_not_tripped(connection: Connection, new: Release) -> None:
+    """Raise TrialTripped where a guard took the release off its trial."""
+    if connection.scalar(select(trip.c.release_id).where(trip.c.release_id == new.id)):
+        raise TrialTripped(new.model, new.version)
 
 
 def check_alone(connection: Connection, new: Release) -> None:

@@ -28,6 +28,7 @@ from evergreen.adapters.ledger.release_rows import (
 from evergreen.adapters.ledger.release_rules import (
     below_all,
     check_alone,
+    check_not_tripped,
     check_unchanged,
     make_champion,
     may_not,
@@ -118,8 +119,9 @@ class SqlReleases:
     def go_live(self, release_id: str, now: datetime, *, by: str = "", reason: str = "") -> Release:
         """Make a release champion that is prepared or on trial, if the generation is still `seen`.
 
-        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays.
-        EvergreenError for a candidate that may not be released any more, KeyError for a release that there is none of.
+        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays. TrialTripped
+        where a guard took it off, EvergreenError for a candidate that may not be released any more, KeyError for a
+        release that there is none of.
         """
         with self._database.write() as connection:
             kept, state = _locked(connection, release_id)
@@ -127,6 +129,7 @@ class SqlReleases:
                 return kept
             if state in REFUSED:
                 raise may_not(kept.model, kept.version, state)
+            check_not_tripped(connection, kept)
             live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=now)
             live = replace(live, weight=0, stage_since=None)
             make_champion(connection, live, RolloutState.REPLACED, by=by, reason=reason)

@@ -62,7 +62,7 @@ class Releases(Protocol):
 
         One transaction: the release, its event, the champion row, the release that it replaces, the candidate's state.
         `by` and `reason` are a person's who did not wait for the trial's end. Raises PromotionConflict if the champion
-        has changed: then it stays. KeyError if there is none.
+        has changed: then it stays. TrialTripped where a guard took it off, KeyError if there is none.
         """
 
     def abort(

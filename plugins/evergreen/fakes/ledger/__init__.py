@@ -20,12 +20,12 @@ def in_memory_ledger() -> Ledger:
     """An empty ledger."""
     leases, holds = InMemoryLeases(), InMemoryHolds()
     models = InMemoryModels(leases)
-    approvals = InMemoryApprovals(models)
+    approvals, trials = InMemoryApprovals(models), InMemoryTrials()
     return Ledger(
         requests=InMemoryTriggerRequests(),
         leases=leases,
         models=models,
-        releases=InMemoryReleases(models, holds, approvals),
+        releases=InMemoryReleases(models, holds, approvals, trials),
         replicas=InMemoryReplicas(),
         holds=holds,
         approvals=approvals,
@@ -34,7 +34,7 @@ def in_memory_ledger() -> Ledger:
         events=InMemoryEvents(),
         heartbeats=InMemoryHeartbeats(),
         notices=InMemoryNotices(),
-        trials=InMemoryTrials(),
+        trials=trials,
         settings=InMemorySettings(),
         pools=InMemoryPools(),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.records import (
     ON_TRIAL,
     REFUSED,
@@ -26,16 +26,20 @@ from evergreen.fakes.ledger.approvals import InMemoryApprovals
 from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.models import InMemoryModels
 from evergreen.fakes.ledger.times import aware, utc
+from evergreen.fakes.ledger.trials import InMemoryTrials
 
 
 class InMemoryReleases:
     """Twin of adapters.ledger.releases."""
 
-    def __init__(self, models: InMemoryModels, holds: InMemoryHolds, approvals: InMemoryApprovals) -> None:
+    def __init__(
+        self, models: InMemoryModels, holds: InMemoryHolds, approvals: InMemoryApprovals, trials: InMemoryTrials
+    ) -> None:
         self._lock = models.lock
         self._models = models
         self._holds = holds
         self._approvals = approvals
+        self._trials = trials
         self._rows: dict[str, Release] = {}  # in order of their making
         self._champions: dict[str, Champion] = {}
         self._events: list[ReleaseEvent] = []
@@ -97,8 +101,9 @@ class InMemoryReleases:
     def go_live(self, release_id: str, now: datetime, *, by: str = "", reason: str = "") -> Release:
         """Make a release champion that is prepared or on trial, if the generation is still `seen`.
 
-        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays.
-        EvergreenError for a candidate that may not be released any more, KeyError for a release that there is none of.
+        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays. TrialTripped
+        where a guard took it off, EvergreenError for a candidate that may not be released any more, KeyError for a
+        release that there is none of.
         """
         with self._lock:
             kept = self._rows[release_id]
@@ -107,6 +112,8 @@ class InMemoryReleases:
             state = self._models.candidate(kept.model, kept.version).state
             if state in REFUSED:
                 raise _may_not(kept.model, kept.version, state)
+            if self._trials.trips([release_id]):
+                raise TrialTripped(kept.model, kept.version)
             live = replace(_off_trial(kept, RolloutState.LIVE), generation=kept.seen + 1, released_at=aware(now))
             return self._make_champion(live, RolloutState.REPLACED, by=by, reason=reason)
 
