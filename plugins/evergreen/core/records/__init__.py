@@ -14,6 +14,12 @@ from evergreen.core.records.candidates import (
     Snapshot,
     Verdict,
 )
+from evergreen.core.records.logged import (
+    LoggedBy,
+    LoggedFeature,
+    LoggedRows,
+    Truth,
+)
 from evergreen.core.records.people import (
     FLEET,
     Approval,
@@ -83,6 +89,9 @@ __all__ = [
     "Hold",
     "HoldEvent",
     "Lease",
+    "LoggedBy",
+    "LoggedFeature",
+    "LoggedRows",
     "Notice",
     "NoticeKind",
     "Part",
@@ -102,6 +111,7 @@ __all__ = [
     "TriggerRequest",
     "Trip",
     "TripKind",
+    "Truth",
     "Verdict",
     "own_run_id",
 ]
