@@ -28,12 +28,17 @@ from evergreen.core.metrics import Task
 from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
 from evergreen.core.records import (
     ApprovalState,
+    ArmCount,
     CandidateState,
     Cause,
     GateResult,
     GateState,
     RequestState,
+    RolloutPlan,
+    RolloutState,
     SliceResult,
+    Trip,
+    TripKind,
 )
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
@@ -333,6 +338,46 @@ def test_rollouts_and_approvals_are_told_with_all_that_came_of_them(world):
     assert "superseded" in approvals
     assert reason in approvals
     assert "overrides auc by carrier" in approvals
+
+
+def on_trial(world):
+    """Version 2 beside version 1, in its second stage, of which 120 of 200 requests have come."""
+    world.released(1)
+    world.judged(2)
+    passed = world.ledger.models.judge("m", 2, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=1)
+    plan = RolloutPlan(timedelta(minutes=5), (25,), timedelta(minutes=5), timedelta(minutes=9), 200)
+    made, ago = prepare(world.ledger, passed, plan=plan, now=NOW), timedelta(minutes=1)
+    shadow = world.ledger.releases.enter(made, RolloutState.SHADOW, 0, reason="its answers go nowhere", now=NOW - ago)
+    canary = world.ledger.releases.enter(shadow, RolloutState.CANARY, 25, reason="it answers 25 %", now=NOW)
+    latency, bins = (0, 0, 120, *[0] * 17), (120, *[0] * 9)
+    for arm, faults in (("challenger", 3), ("champion", 0)):
+        counted = ArmCount(canary.id, canary.stage, arm, "blue", "boot-1", 120, faults, latency, bins)
+        world.ledger.trials.count([counted])
+    return canary
+
+
+def test_a_version_on_trial_is_told_stage_by_stage(world):
+    made = on_trial(world)
+    text, sound = page(world.ask("/evergreen/models/m"))
+    trial = " ".join(text.partition('<h2 id="trial">')[2].partition("<h2")[0].split())
+    assert "is on trial beside the champion" in trial
+    assert "it answers 25 % of callers" in trial
+    assert "canary-25: 120 of 200 requests" in trial
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", trial)
+    assert cells[cells.index("120 of 200") :][:6] == ["120 of 200", "2.5 %", "1.99", "120", "0.0 %", "1.99"]
+    assert [cell for cell in cells if cell in ("shadow", "bake")] == ["shadow", "bake"]
+    assert "to come" in trial
+    assert {link.partition("/dags/")[2] for link in sound.links} >= {"promote", "abort"}
+    world.ledger.trials.trip(Trip(made.id, "blue", TripKind.FAULTS, "5 of 5 requests failed", NOW))
+    assert "its guard took it off: 5 of 5 requests failed" in page(world.ask("/evergreen/models/m"))[0]
+
+
+def test_the_models_page_says_what_is_on_trial(world):
+    on_trial(world)
+    text, sound = page(world.ask("/evergreen/"))
+    assert "version 2 on trial" in text
+    assert "canary-25, 120 of 200 requests" in text
+    assert any(link.endswith("/models/m#trial") for link in sound.links)
 
 
 def test_a_version_tells_where_it_came_from_with_links(world):

@@ -39,7 +39,7 @@ class Worker:
         (folder / WORKERS).mkdir(parents=True)
         self.folder, self.metrics = folder, Metrics()
         self.table = ModelTable(folder, "0", self.metrics, KnownCallers(folder / CALLERS))
-        self._app = ServingApp(self.table).starlette()
+        self._app = ServingApp(self.table)
 
     def know(self, names: dict[str, str]) -> None:
         """Write the list of callers, and let the worker look."""
@@ -93,7 +93,7 @@ def test_every_path_but_health_and_metrics_wants_a_token(worker: Worker, method:
 
 
 def test_health_and_metrics_are_open(worker: Worker) -> None:
-    assert {"/v2/health/live", "/v2/health/ready", "/metrics"} == OPEN
+    assert {"/docs", "/v2/health/live", "/v2/health/ready", "/metrics"} == OPEN
     for path in OPEN:
         assert worker.ask("GET", path).status_code == 200
         assert worker.ask("GET", path, "Bearer wrong").status_code == 200

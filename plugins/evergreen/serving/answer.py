@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evergreen.serving.encoder import Encoded, Unseen
-from evergreen.serving.inference_id import inference_id
+from evergreen.serving.encoder import Unseen
 from evergreen.serving.loaded_model import LoadedModel
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
-    """Predictions, an id for each, and the model that made them. Never parts of two versions."""
+    """Predictions, an id for each, and the model that made them. Never parts of two versions.
+
+    `arm` is who that model was to the caller: champion, canary or shadow.
+    """
 
     model: LoadedModel
     predictions: np.ndarray
     inference_ids: list[str]
-    unseen: list[Unseen]
-
-
-def answer(model: LoadedModel, encoded: Encoded) -> Answer:
-    """Ask the model."""
-    predictions = model.predict(encoded.matrix)
-    return Answer(model, predictions, [inference_id() for _ in range(len(predictions))], encoded.unseen)
+    unseen: Sequence[Unseen]
+    arm: str = "champion"

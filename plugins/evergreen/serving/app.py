@@ -1,4 +1,4 @@
-"""The HTTP endpoints of one worker. None of them changes anything.
+"""One worker's ASGI application: the paths that ask a model here, all other pages by Starlette.
 
 Where tokens are asked for, all but health and /metrics want one (serving.callers); /metrics is for the internal
 network, and the edge in front of a slot does not pass it on.
@@ -6,238 +6,276 @@ network, and the edge in front of a slot does not pass it on.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import re
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
+from urllib.parse import parse_qsl
 
-import anyio.to_thread
-import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from evergreen.serving import records_endpoint, tensors_endpoint
 from evergreen.serving.answer import Answer
-from evergreen.serving.body import read_body
-from evergreen.serving.callers import CALLER, CallersOnly
-from evergreen.serving.health import ready, reasons_for
-from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.metrics import exposition, gauge
+from evergreen.serving.body import check_announced, read_body
+from evergreen.serving.call import Bounded, Call, NoTrials, OnTrial, Reply, Trials
+from evergreen.serving.callers import error_body
+from evergreen.serving.endpoint import Endpoint, Headers, Written
+from evergreen.serving.engine import CHAMPION, INLINE_ROWS, Engine
+from evergreen.serving.invocations_endpoint import model_asked
+from evergreen.serving.limits import RETRY_AFTER, InFlight, Limits, overloaded, too_late
 from evergreen.serving.model_table import ModelTable
-from evergreen.serving.refusals import RequestRefused, did_you_mean, refuse, some
-from evergreen.serving.state import Status
+from evergreen.serving.pages import Pages
+from evergreen.serving.prediction_log import Log, NoLog
+from evergreen.serving.refusals import RequestRefused
+from evergreen.serving.routes import endpoint_of
 
-MAX_BODY = 1_000_000  # bytes
-_INLINE = 8_000  # bytes of body that are answered on the event loop; more would hold up the others
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_INLINE = 16_000  # bytes of body that are read on the event loop; more would hold up the others
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_JSON = b"application/json"
+_FAILED = b'{"error":"The server failed to answer; its log has the reason under this request\'s x-request-id."}'
+_REASONS = {
+    400: "malformed",
+    401: "unauthorised",
+    404: "unknown_model",
+    408: "slow_client",
+    413: "too_large",
+    415: "unsupported",
+    422: "invalid",
+    429: "overload",
+    503: "unavailable",
+    504: "timeout",
+}  # of evergreen_request_errors_total
 _log = logging.getLogger(__name__)
-_Answering = Callable[[LoadedModel, bytes], tuple[Answer, bytes]]
 
 
 class ServingApp:
-    """Routes over a table of models."""
+    """Answers callers from a table of models. For one event loop. `on_loopback`: nobody else can reach it."""
 
-    def __init__(self, table: ModelTable, max_body: int = MAX_BODY) -> None:
-        self._table, self._metrics, self._max_body = table, table.metrics, max_body
+    def __init__(
+        self,
+        table: ModelTable,
+        limits: Limits | None = None,
+        log: Log | None = None,
+        trials: Trials | None = None,
+        engine: Engine | None = None,
+        *,
+        on_loopback: bool = False,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.log, self.trials = log or NoLog(), trials or NoTrials()
+        self._table, self._metrics = table, table.metrics
+        self.engine = engine or Engine(table.metrics, self.log, self.limits)
+        self.in_flight = InFlight(self.limits, table.settings_of)
+        table.keep_while(self.in_flight.busy)
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
+        self._pages = Pages(table, self.log, self.in_flight, self.limits.max_body, on_loopback=on_loopback).starlette()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._ids, self._numbers = os.urandom(8).hex().encode(), count()
+        self._routes: dict[bytes, tuple[Endpoint, str]] = {}
+        self._overloads: dict[tuple[Endpoint, str], bytes] = {}
+        self._inline_rows = min(INLINE_ROWS, self.limits.max_rows)
 
-    def starlette(self) -> Starlette:
-        """The ASGI application."""
-        routes = [
-            Route("/", self.index),
-            Route("/v2", self.server),
-            Route("/v2/health/live", self.live),
-            Route("/v2/health/ready", self.ready),
-            Route("/v2/models/{name}", self.model),
-            Route("/v2/models/{name}/ready", self.model_ready),
-            Route("/v2/models/{name}/infer", self.infer, methods=["POST"]),
-            Route("/models/{name}/predict", self.predict, methods=["POST"]),
-            Route("/metrics", self.metrics),
-        ]
-        callers = self._table.callers
-        door = [Middleware(CallersOnly, callers=callers, metrics=self._metrics)] if callers else []
-        handlers = {HTTPException: _http_error, Exception: _failed}
-        return Starlette(routes=routes, middleware=door, exception_handlers=handlers)
+    def close(self) -> None:
+        """At the worker's end, when the last answer has left."""
+        self.engine.close()
+        self._reading.shutdown(wait=False, cancel_futures=True)
+        self.log.close()
 
-    async def predict(self, request: Request) -> Response:
-        """POST /models/{name}/predict."""
-        return await self._answer(request, records_endpoint.predict, RequestRefused.as_json)
+    # ------------------------------------------------------------ a request by ASGI
 
-    async def infer(self, request: Request) -> Response:
-        """POST /v2/models/{name}/infer."""
-        return await self._answer(request, tensors_endpoint.infer, str)
-
-    async def _answer(
-        self, request: Request, answering: _Answering, as_error: Callable[[RequestRefused], Any]
-    ) -> Response:
-        begun, name, version = time.perf_counter(), request.path_params["name"], ""
-        headers = {"x-request-id": _request_id(request)}
-        request.state.headers = headers
-        outcome = "failed"
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        found = endpoint_of(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if found is None:
+            return await self._pages(scope, receive, send)
         try:
-            body = await self._checked_body(request)
-            model = self._model(name)  # one reference: version and predictions belong together
-            version = str(model.release.version)
-            if len(body) <= _INLINE:
-                answered, payload = answering(model, body)
-            else:
-                answered, payload = await anyio.to_thread.run_sync(answering, model, body)
-            self._count(answered)
-            outcome = "ok"
-            return _json(payload, headers={**headers, "x-model-version": version})
-        except RequestRefused as refused:
-            outcome = "failed" if refused.status >= 500 else "refused"
-            return _json(msgspec.json.encode({"error": as_error(refused)}), refused.status, headers)
+            reply = await self._by_asgi(*found, Request(scope, receive))
         except ClientDisconnect:
-            outcome = "refused"
-            return Response(status_code=400, headers=headers)
+            return
+        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _by_asgi(self, endpoint: Endpoint, name: str, request: Request) -> Reply:
+        headers = dict(request.scope["headers"])
+        call = self.call(endpoint, name, headers)
+        try:
+            if (refusal := self.refused_at_once(call)) is not None:
+                return refusal
+            call.name = name or model_asked(sorted(self._table.answering), _query(request), headers)
+            body = await read_body(request, self.limits.max_body)
+        except RequestRefused as refused:
+            return self.refusal(call, refused)
+        except ClientDisconnect:
+            self._count_refusal(call, 400)
+            raise
+        return await self.respond(call, body)
+
+    # ------------------------------------------------------------ a request by any way
+
+    def is_draining(self) -> bool:
+        """Whether callers are to connect anew, to another replica."""
+        return self._table.draining
+
+    def route(self, path: bytes) -> tuple[Endpoint, str] | None:
+        """The endpoint and the model's name of a raw path that needs no decoding; none for all other paths."""
+        found = self._routes.get(path)
+        if found is None and b"%" not in path and b"?" not in path:
+            found = endpoint_of(path.decode("latin-1"))
+            if found and found[1] in self._table.answering and len(self._routes) < 10_000:
+                self._routes[path] = found
+        return found if found and found[1] else None
+
+    def call(self, endpoint: Endpoint, name: str, headers: Headers) -> Call:
+        """A call that begins now. Its id is the caller's, if it can be sent back as it is, else a new one."""
+        given = headers.get(b"x-request-id")
+        if given is None or not _REQUEST_ID.fullmatch(given):
+            given = b"%s%016x" % (self._ids, next(self._numbers))
+        return Call(endpoint, name, headers, given, "", time.perf_counter())
+
+    def refused_at_once(self, call: Call) -> Reply | None:
+        """The reply to what need not be read: no token, too much under way, a body announced too large; else none."""
+        try:
+            if self._table.callers:
+                call.caller = self._table.callers.check(call.headers.get(b"authorization", b""), self._metrics)
+            if self.in_flight.full(call.name):
+                return self._overload(call)
+            check_announced(call.headers, self.limits.max_body)
+        except RequestRefused as refused:
+            return self.refusal(call, refused)
+        return None
+
+    def start(self, call: Call, body: bytes, done: Callable[[Reply], None]) -> None:
+        """Answer without a task where that can be done: a loaded model, asked of the champion, few rows."""
+        model = self._table.models.get(call.name)
+        trial = self.trials.of(call.name)
+        if model is None or len(body) > _INLINE or (trial is not None and trial.takes(_key(call))):
+            return self._spawn(self._respond_to(call, body, done))
+        if self.in_flight.full(call.name):
+            return done(self._overload(call))
+        call.version = model.version
+        try:
+            asked = call.endpoint.read(model, body, call.headers)
+        except Exception as error:
+            return done(self.refusal(call, error))
+        if len(asked.matrix) > self._inline_rows:
+            return self._spawn(self._respond_to(call, body, done))
+        self.in_flight.enter(call.name)
+
+        def answered(answer: Answer | Exception) -> None:
+            self.in_flight.leave(call.name)
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                _tell(trial, call, body, answer)
+                reply = self._reply(call, answer, call.endpoint.write(asked, answer, call.headers))
+            except Exception as error:
+                reply = self.refusal(call, error)
+            done(reply)
+
+        self.engine.submit(model, asked, CHAMPION, answered)
+
+    async def respond(self, call: Call, body: bytes) -> Reply:
+        """Answer, whatever it takes: a model to be loaded, a version on trial, many rows."""
+        if self.in_flight.full(call.name):
+            return self._overload(call)
+        self.in_flight.enter(call.name)
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                return await self._answer(call, body)
+        except TimeoutError:
+            return self.refusal(call, too_late(self.limits.seconds))
+        except Exception as error:
+            return self.refusal(call, error)
         finally:
-            label = name if name in self._table.models else "(unknown)"
-            labels = {"model": label, "version": version, "outcome": outcome}
-            if caller := request.scope.get(CALLER):
-                labels["caller"] = caller
-            self._metrics.add("evergreen_requests_total", **labels)
-            self._metrics.observe(label, time.perf_counter() - begun)
+            self.in_flight.leave(call.name)
 
-    async def _checked_body(self, request: Request) -> bytes:
-        if "inference-header-content-length" in request.headers:
-            raise refuse(
-                415,
-                "body",
-                found="binary tensors",
-                allowed="JSON tensors",
-                do="Send JSON (in tritonclient: binary_data=False for every input and output).",
-            )
-        return await read_body(request, self._max_body)
+    async def _answer(self, call: Call, body: bytes) -> Reply:
+        model = self._table.models.get(call.name) or await self._table.awake(call.name)
+        call.version = model.version
+        endpoint = Bounded(call.endpoint, self.limits.max_rows)
+        if (trial := self.trials.of(call.name)) is not None:
+            asked, answer = await trial.answer(endpoint, model, body, call.headers, _key(call))
+        else:
+            asked = await self._aside(len(body) > _INLINE, endpoint.read, model, body, call.headers)
+            answer = await self.engine.ask(model, asked)
+        written = await self._aside(len(asked.matrix) > INLINE_ROWS, endpoint.write, asked, answer, call.headers)
+        return self._reply(call, answer, written)
 
-    def _model(self, name: str) -> LoadedModel:
-        """The model of this name. Raises RequestRefused: 503 for one that is released and not loaded, else 404."""
-        model = self._table.models.get(name)
-        if model is not None:
-            return model
-        if reasons := [reason.text for reason in reasons_for(self._table, name)]:
-            raise refuse(
-                503,
-                f"model '{name}'",
-                found=reasons[0],
-                allowed="a loaded version",
-                do="Ask again when it is repaired.",
-            )
-        served = tuple(sorted(self._table.models))
-        raise refuse(
-            404,
-            f"model '{name[:60]}'",
-            found="no such model here",
-            allowed=some(served) or "none: nothing is released yet",
-            do=f"{did_you_mean(name, served)}GET / lists what is served.",
-        )
+    async def _aside(self, is_big: bool, function: Callable[..., Any], *arguments: Any) -> Any:
+        """In a thread what would hold up the others."""
+        if not is_big:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, function, *arguments)
 
-    def _count(self, answered: Answer) -> None:
-        name, version = answered.model.name, str(answered.model.release.version)
-        self._metrics.add("evergreen_rows_total", len(answered.inference_ids), model=name, version=version)
-        for unseen in answered.unseen:
-            self._metrics.add("evergreen_unseen_categories_total", model=name, feature=unseen.feature)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
-    async def live(self, request: Request) -> Response:
-        """GET /v2/health/live: this process answers."""
-        return _object({"live": True})
+    async def _respond_to(self, call: Call, body: bytes, done: Callable[[Reply], None]) -> None:
+        done(await self.respond(call, body))
 
-    async def ready(self, request: Request) -> Response:
-        """GET /v2/health/ready: 200 if every released bundle is loaded; reasons in any case."""
-        is_ready, reasons = ready(self._table)
-        return _object({"ready": is_ready, "reasons": [r.text for r in reasons]}, 200 if is_ready else 503)
+    # ------------------------------------------------------------ replies
 
-    async def server(self, request: Request) -> Response:
-        """GET /v2: the server's metadata."""
-        return _object({"name": "evergreen", "version": "0.1.0", "extensions": []})
-
-    async def model(self, request: Request) -> Response:
-        """GET /v2/models/{name}: metadata of the Open Inference Protocol."""
-        try:
-            return _object(tensors_endpoint.metadata(self._model(request.path_params["name"])))
-        except RequestRefused as refused:
-            return _object({"error": str(refused)}, refused.status)
-
-    async def model_ready(self, request: Request) -> Response:
-        """GET /v2/models/{name}/ready: 200 if the released version is the one that answers.
-
-        `refused` says that no waiting will change it: the released bundle is not served.
-        """
-        name = request.path_params["name"]
-        reasons = reasons_for(self._table, name)
-        never = {"refused": True} if any(reason.refused for reason in reasons) else {}
-        try:
-            version = str(self._model(name).release.version)
-        except RequestRefused as refused:
-            return _object({"error": str(refused), **never}, refused.status)
-        blocking = [reason.text for reason in reasons if reason.blocks]
-        answer = {"name": name, "ready": not blocking, "version": version, "reasons": blocking, **never}
-        return _object(answer, 503 if blocking else 200)
-
-    async def metrics(self, request: Request) -> Response:
-        """GET /metrics: Prometheus text, of all workers of this replica."""
-        is_ready, reasons = ready(self._table)
-        status: Status = self._table.status()
-        versions = [
-            gauge("evergreen_model_version", model.release.version, model=name)
-            for name, model in sorted(self._table.models.items())
+    def _reply(self, call: Call, answer: Answer, written: Written) -> Reply:
+        model = answer.model
+        counts = self._metrics.of(model.name, model.release.version, answer.arm)
+        counts.observe(call.caller, time.perf_counter() - call.begun)
+        headers = [
+            (b"content-type", written.media_type),
+            (b"x-request-id", call.id),
+            (b"x-model-version", model.version.encode()),
+            *written.headers,
         ]
-        page = exposition(
-            self._metrics.families(self._table.slot),
-            *self._table.others_metrics(),
-            *versions,
-            gauge("evergreen_ready", is_ready),
-            gauge("evergreen_reasons", len(reasons)),
-            gauge("evergreen_ledger_up", time.time() - status.heard_at < 15),
-            gauge("evergreen_worker_restarts_total", status.restarts),
-            gauge("evergreen_worker_hangs_total", status.hangs),
+        return Reply(200, headers, written.body)
+
+    def refusal(self, call: Call, error: Exception) -> Reply:
+        """The reply to a request that is not answered; anything but a RequestRefused is our fault, and logged."""
+        headers = [(b"content-type", _JSON), (b"x-request-id", call.id)]
+        if not isinstance(error, RequestRefused):
+            _log.error("request %s failed", call.id.decode("latin-1"), exc_info=error)
+            self._count_refusal(call, 500)
+            return Reply(500, headers, _FAILED)
+        self._count_refusal(call, error.status)
+        body = error_body(error) if error.status == 401 else call.endpoint.refusal(error)
+        return Reply(error.status, [*headers, *error.headers], body)
+
+    def _overload(self, call: Call) -> Reply:
+        """429, in the cheapest way: where too many ask, this is what most of them get."""
+        body = self._overloads.get((call.endpoint, call.name))
+        if body is None:
+            body = call.endpoint.refusal(overloaded(call.name))
+            if len(self._overloads) < 1_000:
+                self._overloads[call.endpoint, call.name] = body
+        self._count_refusal(call, 429)
+        return Reply(429, [(b"content-type", _JSON), (b"x-request-id", call.id), *RETRY_AFTER], body)
+
+    def _count_refusal(self, call: Call, status: int) -> None:
+        name = call.name if call.name in self._table.answering else "(unknown)"
+        outcome = "failed" if status >= 500 else "refused"
+        caller = {"caller": call.caller} if call.caller else {}
+        self._metrics.add(
+            "evergreen_requests_total", model=name, version=call.version, outcome=outcome, **caller, arm=CHAMPION
         )
-        return Response(page, media_type="text/plain; version=0.0.4")
-
-    async def index(self, request: Request) -> Response:
-        """GET /: what is served, and where to ask."""
-        models = [
-            {
-                "name": name,
-                "version": model.release.version,
-                "predict": f"/models/{name}/predict",
-                "infer": f"/v2/models/{name}/infer",
-                "metadata": f"/v2/models/{name}",
-            }
-            for name, model in sorted(self._table.models.items())
-        ]
-        return _object(
-            {"models": models, "ready": "/v2/health/ready", "live": "/v2/health/live", "metrics": "/metrics"}
-        )
+        self._metrics.add("evergreen_request_errors_total", model=name, reason=_REASONS.get(status, "failed"))
 
 
-def _request_id(request: Request) -> str:
-    """The caller's id of the request, if it can be sent back as it is, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+def _key(call: Call) -> str:
+    """What keeps a caller with one arm of a trial."""
+    return (call.headers.get(b"x-request-key") or call.id).decode("latin-1")
 
 
-def _json(payload: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(payload, status, headers, media_type="application/json")
+def _tell(trial: OnTrial | None, call: Call, body: bytes, answer: Answer) -> None:
+    """Let a trial count an answer of the champion's."""
+    if trial is not None:
+        trial.saw(call.endpoint, body, call.headers, call.begun, answer)
 
 
-def _object(value: Any, status: int = 200) -> Response:
-    return _json(msgspec.json.encode(value), status)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    text = f"{request.method} {request.url.path[:200]}: {error.detail}. GET / lists what there is."
-    return _json(msgspec.json.encode({"error": text}), error.status_code, dict(error.headers or {}))
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    headers = getattr(request.state, "headers", {})
-    _log.error("request %s failed", headers.get("x-request-id", ""), exc_info=error)
-    text = "The server failed to answer; its log has the reason under this request's x-request-id."
-    return _json(msgspec.json.encode({"error": text}), 500, headers)
+def _query(request: Request) -> Mapping[str, str]:
+    return dict(parse_qsl(request.scope["query_string"].decode("latin-1")))

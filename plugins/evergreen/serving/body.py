@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 
-from evergreen.serving.refusals import RequestRefused, refuse
+from evergreen.serving.refusals import RequestRefused, refuse, shown
 
 _T = TypeVar("_T")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises RequestRefused (413) as soon as it is over the limit, announced or not."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(f"{announced} bytes", limit)
+    """The whole body. Raises RequestRefused (413) as soon as it is over the limit, announced or not; see the next."""
+    check_announced(dict(request.scope["headers"]), limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise _too_large(f"more than {limit} bytes", limit)
+            raise too_large(f"more than {limit} bytes", limit)
     return bytes(body)
+
+
+def check_announced(headers: Mapping[bytes, bytes], limit: int) -> None:
+    """Raises RequestRefused: 413 for a body announced to be over the limit, in bytes; 415 for a compressed one."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced[:20]) > limit:
+        raise too_large(f"{announced[:20].decode()} bytes", limit)
+    if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
+        raise refuse(
+            415,
+            "header Content-Encoding",
+            found=shown(encoding.decode("latin-1")),
+            allowed="a body as it is",
+            do="Send it without compression.",
+        )
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[_T], like: str) -> _T:
@@ -73,7 +87,8 @@ def _wrong_form(error: Exception, like: str) -> RequestRefused:
     return refuse(422, "body", found=str(error), allowed=like, do="Correct the form of the body.")
 
 
-def _too_large(found: str, limit: int) -> RequestRefused:
+def too_large(found: str, limit: int) -> RequestRefused:
+    """The refusal of a body over the limit, in bytes."""
     return refuse(
         413,
         "body",

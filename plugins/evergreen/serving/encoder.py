@@ -16,6 +16,7 @@ import numpy as np
 from evergreen.serving.refusals import Problem, Problems, did_you_mean, shown, some
 
 _NUMBERS = frozenset({int, float, type(None)})
+Column = Sequence[Any] | np.ndarray  # values as JSON has them, or an array of numbers where NaN is a missing value
 
 
 class FeatureSchema(msgspec.Struct, frozen=True):
@@ -65,7 +66,11 @@ class Encoder:
             if feature.kind == "category"
         }
 
-    def encode(self, columns: Mapping[str, Sequence[Any]], rows: int, problems: Problems) -> Encoded:
+    def knows(self, name: str, category: str) -> bool:
+        """Whether training saw this category of this feature."""
+        return category in self._codes.get(name, ())
+
+    def encode(self, columns: Mapping[str, Column], rows: int, problems: Problems) -> Encoded:
         """All columns, each `rows` long. Raises RequestRefused with these and the earlier problems."""
         matrix = np.empty((rows, len(self.features)), dtype=np.float32)
         unseen: list[Unseen] = []
@@ -75,9 +80,13 @@ class Encoder:
         problems.raise_if_any()
         return Encoded(matrix, unseen)
 
-    def _numbers(
-        self, out: np.ndarray, name: str, values: Sequence[Any], problems: Problems, unseen: list[Unseen]
-    ) -> None:
+    def _numbers(self, out: np.ndarray, name: str, values: Column, problems: Problems, unseen: list[Unseen]) -> None:
+        if isinstance(values, np.ndarray):
+            with np.errstate(over="ignore"):
+                out[:] = values
+            if not np.isinf(out).any():
+                return
+            values = values.tolist()
         if set(map(type, values)) <= _NUMBERS:
             try:
                 with np.errstate(over="ignore"):
@@ -90,10 +99,10 @@ class Encoder:
             if type(value) not in _NUMBERS or not _fits(value):
                 problems.add(lambda row=row, value=value: _no_number(row, name, value))
 
-    def _categories(
-        self, out: np.ndarray, name: str, values: Sequence[Any], problems: Problems, unseen: list[Unseen]
-    ) -> None:
+    def _categories(self, out: np.ndarray, name: str, values: Column, problems: Problems, unseen: list[Unseen]) -> None:
         codes = self._codes[name]
+        if isinstance(values, np.ndarray):  # numbers are no categories: told value by value
+            values = values.tolist()
         try:
             out[:] = [codes[value] for value in values]
         except (KeyError, TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from evergreen.core.records import Release, Replica
+from evergreen.core.records import Release, Replica, ServingSettings
 
 FORM = "<model>:<version>:<bundle>"
 _ONLY = re.compile(r"([a-z0-9-]+):([0-9]{1,9}):([0-9a-f]{64})")
@@ -37,11 +37,15 @@ class FixedLedger:
 
     def __init__(self, release: Release) -> None:
         self._release = release
-        self.releases = self.replicas = self
+        self.releases = self.replicas = self.settings = self
 
     def live(self, pool: str) -> list[Release]:
         """The release, whatever the pool."""
         return [self._release]
+
+    def of(self, pool: str) -> dict[str, ServingSettings]:
+        """The defaults."""
+        return {}
 
     def beat(self, replica: Replica, now: datetime) -> None:
         """Nobody waits for this replica."""

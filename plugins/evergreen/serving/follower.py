@@ -1,4 +1,4 @@
-"""Follows the releases of a pool: ledger → store → local bundles → state file, and heartbeats back.
+"""Follows what concerns a pool: ledger → store → local bundles → state file, and heartbeats back.
 
 Where callers need tokens, their list is followed too.
 
@@ -14,18 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
-from evergreen.core.errors import BundleRefused
 from evergreen.core.ports import Ledger, Store
-from evergreen.core.records import Release, Replica
+from evergreen.core.records import Release, Replica, ServingSettings
 from evergreen.serving import state as files
 from evergreen.serving.caller_list import CallerList
+from evergreen.serving.fetches import Fetches
 from evergreen.serving.fixed import FixedLedger
 from evergreen.serving.local_bundles import DiskRefused, LocalBundles
 from evergreen.serving.reasons import Reasons, first_line
-from evergreen.serving.state import PoolState, Reason, Released, Status, WorkerReport
+from evergreen.serving.release_follower import ReleaseFollower
+from evergreen.serving.state import Reason, Settings, Status, Trial
+from evergreen.serving.state_file import StateFile
+from evergreen.serving.trial_follower import TrialFollower
+from evergreen.serving.worker_reports import WorkerReports
 
-TICK, POLL, BEAT, RETRY = 0.1, 1.0, 2.0, 5.0  # seconds
+TICK, POLL, BEAT = 0.1, 1.0, 2.0  # seconds
 _BEATEN_REASONS = 5  # told in a heartbeat
 _log = logging.getLogger(__name__)
 
@@ -40,29 +45,42 @@ class Pool:
     folder: Path
 
 
-class Follower:
-    """Keeps the state file equal to the ledger, and the list of callers if there is one.
+class Team(Protocol):
+    """The workers, as far as the follower cares."""
 
-    `workers` names the living workers' slots and pids; `counts` are their restarts and hangs.
-    """
+    def pids(self) -> Mapping[str, int]:
+        """Slot → process id of the living ones."""
+
+    def restarts(self) -> dict[str, int]:
+        """How many were started again, by why the one before ended."""
+
+    def worker_reasons(self) -> list[Reason]:
+        """What ops should know of them."""
+
+
+class Follower:
+    """Keeps the state file equal to the ledger, and the list of callers if there is one."""
 
     def __init__(
         self,
         pool: Pool,
         open_ledger: Callable[[], Ledger | FixedLedger],
         open_store: Callable[[], Store],
-        workers: Callable[[], Mapping[str, int]],
+        team: Team,
         callers: CallerList | None = None,
-        counts: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        self._pool, self._workers, self._callers, self._counts = pool, workers, callers, counts
-        self._open_ledger, self._open_store = open_ledger, open_store
+        self._pool, self._team, self._callers, self._open_ledger = pool, team, callers, open_ledger
         self._ledger: Ledger | FixedLedger | None = None
-        self._store: Store | None = None
-        self._bundles = LocalBundles(pool.folder / files.BUNDLES)
-        self._state = _last_state(pool.folder / files.STATE)
-        self._reasons = Reasons()
-        self._retry_at: dict[str, float] = {}
+        self._reasons, self._reports = Reasons(), WorkerReports(pool.folder, team.pids)
+        bundles = LocalBundles(pool.folder / files.BUNDLES)
+        self._fetches = Fetches(bundles, open_store)
+        self._file = StateFile(pool.folder, bundles, self._coming)
+        self._releases = ReleaseFollower(self._file, bundles, self._fetches, self._reports, self._reasons)
+        self._trials = TrialFollower(pool.folder, pool.replica, self._fetch, self._reasons)
+        self._on_trial: dict[str, Trial] = self._file.trials
+        self._settings: dict[str, Settings] = {}
+        self._tried: set[str] = set()  # bundles of trials
+        self._patience, self._disk_refuses = TICK, False
         self._heard_at = 0.0
         self._next_poll = self._next_beat = 0.0
         self._beaten: tuple[dict[str, int], tuple[str, ...]] = ({}, ())
@@ -80,40 +98,79 @@ class Follower:
                 failed = repr(error)
                 stop.wait(POLL)
 
-    def tick(self) -> None:
+    def tick(self, patience: float = TICK) -> None:
         """Poll and beat when due; beat at once when the workers answer with something new."""
         now = time.monotonic()
         if now >= self._next_poll:
-            self.poll()
+            self.poll(patience)
             self._next_poll = time.monotonic() + POLL
-        told = tuple(reason.text for reason in self._reasons.all()[:_BEATEN_REASONS])
-        beat = (self.acknowledged(), told)
+        elif self._releases.is_waiting() and not self._disk_refuses:
+            self._bring(patience)  # what has come from the store meanwhile
+        if self._report_trips():
+            self._next_poll = 0.0  # so that the state file says it too
+        told = tuple(reason.text for reason in self._all_reasons()[:_BEATEN_REASONS])
+        beat = (self._reports.acknowledged(), told)
         if self._ledger and (now >= self._next_beat or beat != self._beaten):
             self._beat(*beat)
             self._next_beat = time.monotonic() + BEAT
 
-    def poll(self) -> None:
-        """Read what is released and who may ask, and bring what is new into the local files."""
+    def poll(self, patience: float = 10.0) -> None:
+        """Read what is released and who may ask, and bring what is new into the local files.
+
+        What has not come from the store within `patience` seconds is on its way, and brought at a later call.
+        """
+        self._patience = patience
+        released = self._heard()
+        if released is not None:
+            self._releases.aim(released)
+        self._bring(patience, {release.model for release in released} if released is not None else None)
+
+    def _bring(self, patience: float, listed: set[str] | None = None) -> None:
+        """Write what is here into the state file; before, what is not, so that nobody takes a part for the whole.
+
+        `listed` are all models of the pool, where the ledger has just told them.
+        """
+        if self._releases.awaited():
+            self._write_status()
         try:
-            self._follow_releases()
-            self._mend()
-            self._reasons.clear("disk")
+            if self._heard_at:
+                # A trip and settings must not wait for a bundle.
+                self._file.change(trials={**self._file.trials, **self._on_trial}, settings=self._settings)
+                self._releases.bring(patience)
+                if listed is not None:
+                    self._drop_moved(listed)
+                # One that has ended goes after its version has come as champion.
+                self._file.change(trials=self._on_trial)
+                self._file.write_first()
+            self._releases.mend(patience)
         except DiskRefused as error:
+            self._disk_refuses = True
             self._reasons.tell("disk", Reason(f"{error} What is live here goes on answering."))
+        else:
+            self._disk_refuses = False
+            self._reasons.clear("disk")
+        self._fetches.only(self._releases.bundles() | self._tried)
         self._write_status()
 
-    def _follow_releases(self) -> None:
-        released = self._live()
-        if released is None:
-            return
-        for release in released:
-            self._follow(release)
-        self._drop_moved({release.model for release in released})
-        if self._state is None:
-            self._write(PoolState())
+    def _coming(self) -> set[str]:
+        """Bundles that are not in the state file yet, and soon will be."""
+        on_trial = {trial.release.bundle for trial in self._on_trial.values()}
+        return self._releases.bundles() | on_trial | self._fetches.known()
+
+    def _fetch(self, bundle: str) -> bool:
+        """For a trial: whether its bundle is here; else it is on its way. Raises what its fetch raised."""
+        self._tried.add(bundle)
+        fetches = self._fetches
+        return fetches.have(bundle) or (fetches.wait([bundle], self._patience) and fetches.have(bundle))
 
     def _write_status(self) -> None:
-        status = Status(self._reasons.all(), self._heard_at, *self._counts(), written_at=time.time())
+        status = Status(
+            self._all_reasons(),
+            self._heard_at,
+            self._team.restarts(),
+            self._releases.awaited(),
+            written_at=time.time(),
+        )
         try:
             files.write(self._pool.folder / files.STATUS, status)
         except OSError as error:  # in the log and the heartbeat; workers tell that it is old
@@ -121,25 +178,25 @@ class Follower:
         else:
             self._reasons.clear("status")
 
-    def acknowledged(self) -> dict[str, int]:
-        """The version of each model that all living workers answer with."""
-        reports = self._reports()
-        if not reports:
-            return {}
-        versions = [{name: r.version for name, r in report.loaded.items()} for report in reports]
-        return {n: v for n, v in versions[0].items() if all(other.get(n) == v for other in versions)}
+    def _all_reasons(self) -> list[Reason]:
+        return [*self._reasons.all(), *self._team.worker_reasons()]
 
     # ------------------------------------------------------------ ledger
 
-    def _live(self) -> list[Release] | None:
+    def _heard(self) -> list[Release] | None:
         """The pool's releases; none, and a reason, while the ledger does not answer."""
         try:
             self._ledger = self._ledger or self._open_ledger()
             self._follow_callers(self._ledger)  # first: a revoked token must not wait for a bundle
+            if not isinstance(self._ledger, FixedLedger):
+                self._tried = set()
+                self._on_trial = self._trials.follow(self._pool.name, self._ledger)
+            settings = self._ledger.settings.of(self._pool.name)
             released = self._ledger.releases.live(self._pool.name)
         except Exception as error:
             self._lose_ledger(error)
             return None
+        self._settings = {name: _settings(found) for name, found in settings.items()}
         self._heard_at = time.time()
         self._reasons.clear("ledger")
         return released
@@ -164,7 +221,7 @@ class Follower:
 
     def _drop_moved(self, listed: set[str]) -> None:
         """Models that the ledger no longer lists: dropped if it moved them to another pool, kept if it lost them."""
-        for name in (self._models().keys() | self._reasons.models()) - listed:
+        for name in (self._file.models.keys() | self._reasons.models()) - listed:
             try:
                 assert self._ledger is not None
                 known = self._ledger.releases.champion(name).release_id is not None
@@ -173,15 +230,15 @@ class Follower:
             if known:
                 self._reasons.clear(name)
                 self._drop(name)
-            elif name in self._models():
+            elif name in self._file.models:
                 text = f"The control ledger knows no release of {name}; going on with the version that is live here."
                 self._reasons.tell(name, Reason(text, model=name))
         return None
 
     def _drop(self, name: str) -> None:
-        if name in self._models():
+        if name in self._file.models:
             _log.info("%s is served by another pool now", name)
-            self._write_models({n: release for n, release in self._models().items() if n != name})
+            self._file.change(models={n: release for n, release in self._file.models.items() if n != name})
 
     def _beat(self, versions: dict[str, int], told: tuple[str, ...]) -> None:
         assert self._ledger is not None
@@ -189,109 +246,21 @@ class Follower:
         try:
             self._ledger.replicas.beat(replica, datetime.now(UTC))
             self._beaten = (versions, told)
+            if not isinstance(self._ledger, FixedLedger):
+                self._trials.count(self._ledger)
         except Exception as error:
             self._lose_ledger(error)
 
-    # ------------------------------------------------------------ bundles
-
-    def _follow(self, release: Release) -> None:
-        """Bring one release into the state file, unless it is there or was just refused."""
-        live = self._models().get(release.model)
-        if live is not None and live.release_id == release.id:
-            return self._reasons.clear(release.model)
-        if time.monotonic() < self._retry_at.get(release.id, 0):
-            return None
-        entry = Released(release.version, release.id, release.bundle, release.generation, self._good(live, release))
+    def _report_trips(self) -> bool:
+        """Tell the ledger at once what this replica's guards have taken off trial; whether there was anything."""
+        if self._ledger is None or isinstance(self._ledger, FixedLedger):
+            return False
         try:
-            self._fetch(release.bundle)
-            self._write_models({**self._models(), release.model: entry})
+            return self._trials.report(self._on_trial.values(), self._ledger)
         except Exception as error:
-            return self._cannot_fetch(release, live, error)
-        self._reasons.clear(release.model)
-        _log.info("%s: version %d is to be served (release %s)", release.model, release.version, release.id)
-        return None
-
-    def _fetch(self, bundle: str) -> None:
-        self._store = self._store or self._open_store()
-        try:
-            self._bundles.fetch(bundle, self._store)
-        except DiskRefused:
-            raise
-        except Exception:
-            self._store = None  # opened anew at the next try
-            raise
-
-    def _cannot_fetch(self, release: Release, live: Released | None, error: Exception) -> None:
-        self._retry_at[release.id] = time.monotonic() + RETRY
-        kept = f"version {live.version} goes on answering" if live else "no version answers here"
-        if isinstance(error, BundleRefused):
-            text = f"{release.model} version {release.version} is refused, {kept}. {error}"
-        elif isinstance(error, DiskRefused):
-            text = f"{release.model} version {release.version} cannot be kept here, {kept}. {error}"
-        else:
-            missing = f"the store has no {error}" if isinstance(error, KeyError) else first_line(error)
-            text = f"{release.model} version {release.version} cannot be fetched, {kept}: {missing}"
-        refused = isinstance(error, BundleRefused | KeyError)
-        blocks = live is None or isinstance(error, BundleRefused)
-        self._reasons.tell(release.model, Reason(text, model=release.model, blocks=blocks, refused=refused))
-
-    def _good(self, live: Released | None, release: Release) -> Released | None:
-        """What to fall back on: the release before, or the one before that if workers refused it."""
-        if live is None:
-            return None
-        answering = [report.loaded.get(release.model) for report in self._reports()]
-        refused = any(loaded is not None and loaded.release_id != live.release_id for loaded in answering)
-        good = live.previous if refused and live.previous else live
-        return Released(good.version, good.release_id, good.bundle, good.generation)
-
-    def _mend(self) -> None:
-        """Where a worker refused a bundle because the local copy is damaged: fetch it again."""
-        refused = {name for report in self._reports() for name in report.refused}
-        for name in refused & self._models().keys():
-            entry = self._models()[name]
-            if time.monotonic() < self._retry_at.get(entry.release_id, 0) or self._bundles.is_intact(entry.bundle):
-                continue
-            self._retry_at[entry.release_id] = time.monotonic() + RETRY
-            try:
-                self._fetch(entry.bundle)
-            except Exception as error:
-                text = f"{name}: its damaged local bundle cannot be fetched again ({first_line(error)})."
-                self._reasons.tell(name, Reason(text, model=name))
-            else:
-                self._write_models(self._models())
-
-    # ------------------------------------------------------------ files
-
-    def _reports(self) -> list[WorkerReport]:
-        """The living workers' reports; none of them while one has not reported yet."""
-        reports = []
-        for slot, pid in self._workers().items():
-            report = files.read(self._pool.folder / files.WORKERS / f"{slot}.json", WorkerReport)
-            if report is None or report.pid != pid:
-                return []
-            reports.append(report)
-        return reports
-
-    def _models(self) -> dict[str, Released]:
-        return self._state.models if self._state else {}
-
-    def _write_models(self, models: dict[str, Released]) -> None:
-        self._write(PoolState((self._state.revision if self._state else 0) + 1, models))
-
-    def _write(self, state: PoolState) -> None:
-        """Raises DiskRefused; the state before goes on then."""
-        try:
-            files.write(self._pool.folder / files.STATE, state, durable=True)
-        except OSError as error:
-            raise DiskRefused(self._pool.folder, error) from error
-        self._state = state
-        both = [entry for release in state.models.values() for entry in (release, release.previous) if entry]
-        self._bundles.keep_only({entry.bundle for entry in both})
+            self._lose_ledger(error)
+            return False
 
 
-def _last_state(path: Path) -> PoolState | None:
-    try:
-        return files.read(path, PoolState)
-    except ValueError as error:
-        _log.error("%s. It is written anew from the ledger", error)
-        return None
+def _settings(found: ServingSettings) -> Settings:
+    return Settings(found.pinned, found.log_sample, found.not_logged, found.max_concurrent)

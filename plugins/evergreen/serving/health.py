@@ -1,8 +1,9 @@
 """Whether a worker answers as released, and why not.
 
-Ready means: every released bundle is verified and loaded, its golden rows passed. Trouble with the ledger or the
-store alone is told and does not block: the models that are loaded go on answering, and taking every replica out
-of a load balancer for it would turn a stale version into an outage.
+Ready means: every released bundle is here and verified; pinned models and those asked last are loaded, their golden
+rows passed; no other is known to be refused. Trouble with the ledger or the store alone is told and does not block:
+the models that are here go on answering, and taking every replica out of a load balancer for it would turn a stale
+version into an outage.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 
 from evergreen.serving.model_table import ModelTable
+from evergreen.serving.reasons import awaited, summed_up
 from evergreen.serving.state import Reason
 
 SILENT_SECONDS = 15  # the ledger is asked every second
@@ -23,8 +25,8 @@ def ready(table: ModelTable) -> tuple[bool, list[Reason]]:
 
 def all_reasons(table: ModelTable) -> list[Reason]:
     """The worker's own reasons, then the supervisor's."""
-    status = table.status()
-    reasons = [*table.own_reasons(), *status.reasons]
+    status = table.reports.status()
+    reasons = [*table.own_reasons(), *summed_up([awaited(name) for name in status.awaited]), *status.reasons]
     silent, unwritten = time.time() - status.heard_at, time.time() - status.written_at
     if status.written_at and unwritten > SILENT_SECONDS:
         text = f"The serving supervisor has not written how it fares for {unwritten:.0f} s; its log says why."
@@ -33,8 +35,3 @@ def all_reasons(table: ModelTable) -> list[Reason]:
         since = f"for {silent:.0f} s" if status.heard_at else "since the start"
         reasons.append(Reason(f"The control ledger has not answered {since}."))
     return reasons
-
-
-def reasons_for(table: ModelTable, name: str) -> list[Reason]:
-    """The reasons that concern one model."""
-    return [reason for reason in all_reasons(table) if reason.model == name]

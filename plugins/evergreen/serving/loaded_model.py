@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import xgboost
 
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import BundleRefused
 from evergreen.core.golden import TOLERANCE
+from evergreen.serving.booster import Booster, open_booster
 from evergreen.serving.encoder import Encoder, Schema
 from evergreen.serving.refusals import Problems, RequestRefused
+from evergreen.serving.row_decoder import RowDecoder
 from evergreen.serving.state import Released
+from evergreen.serving.usage import Usage, memory_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +30,18 @@ class LoadedModel:
     release: Released
     schema: Schema
     encoder: Encoder
-    booster: xgboost.Booster
+    rows: RowDecoder
+    booster: Booster
+    usage: Usage = field(default_factory=Usage)  # kept by who asks it; all else never changes
+
+    @cached_property
+    def version(self) -> str:
+        """The version as headers and labels have it."""
+        return str(self.release.version)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """One number a row, or one a class. `matrix` comes from the encoder: the booster itself checks nothing."""
-        answer: np.ndarray = self.booster.inplace_predict(matrix, missing=np.nan, validate_features=False)
-        return answer
+        return self.booster.predict(matrix)
 
 
 def load(folder: Path, name: str, release: Released) -> LoadedModel:
@@ -41,12 +50,12 @@ def load(folder: Path, name: str, release: Released) -> LoadedModel:
     _check_manifest(files[bundles.MANIFEST], name, release)
     try:
         schema = msgspec.json.decode(files[bundles.SCHEMA], type=Schema)
-        booster = xgboost.Booster(model_file=bytearray(files[bundles.MODEL]))
+        booster = open_booster(files[bundles.MODEL])
         golden = json.loads(files[bundles.GOLDEN])
-    except (KeyError, ValueError, xgboost.core.XGBoostError) as error:
+    except (KeyError, ValueError) as error:
         raise _refused(name, release, str(error).splitlines()[0], "files that can be read") from error
-    booster.set_param({"nthread": 1})  # a row is too little to share; more threads only wait for each other
-    model = LoadedModel(name, release, schema, Encoder(schema), booster)
+    usage = Usage(memory_of(len(files[bundles.MODEL])))
+    model = LoadedModel(name, release, schema, Encoder(schema), RowDecoder(schema), booster, usage)
     _check_features(model)
     _check_golden(model, golden["rows"], golden["predictions"])
     return model
@@ -75,12 +84,7 @@ def _check_manifest(manifest: bytes, name: str, release: Released) -> None:
 
 def _check_features(model: LoadedModel) -> None:
     expected = [(f.name, f.kind == "category") for f in model.schema.features]
-    names, types = model.booster.feature_names, model.booster.feature_types
-    if names is None or types is None:
-        found: list[tuple[str, bool]] = []
-    else:
-        found = [(name, kind == "c") for name, kind in zip(names, types, strict=True)]
-    if found != expected:
+    if [(name, kind == "c") for name, kind in model.booster.features()] != expected:
         text = "a booster with other features or categories than schema.json"
         raise _refused(model.name, model.release, text, ", ".join(model.encoder.names))
 

@@ -12,7 +12,7 @@ from evergreen.core.errors import BundleRefused, EvergreenError
 from evergreen.core.ports import Store
 from evergreen.serving.state import replace, sync_folder
 
-_STAGING = ".fetching"
+_STAGING = ".fetching-"
 _log = logging.getLogger(__name__)
 
 
@@ -43,11 +43,11 @@ class LocalBundles:
         try:
             self._write(bundle, files)
         except OSError as error:
-            shutil.rmtree(self._folder / _STAGING, ignore_errors=True)
+            shutil.rmtree(self._folder / f"{_STAGING}{bundle}", ignore_errors=True)
             raise DiskRefused(self._folder, error, sum(map(len, files.values()))) from error
 
     def _write(self, bundle: str, files: Mapping[str, bytes]) -> None:
-        folder, staging = self._folder / bundle, self._folder / _STAGING
+        folder, staging = self._folder / bundle, self._folder / f"{_STAGING}{bundle}"
         for useless in (folder, staging):  # a damaged copy, and what a killed fetch has left
             shutil.rmtree(useless, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -61,16 +61,16 @@ class LocalBundles:
         folder = self._folder / bundle
         try:
             bundles.gather(bundle, lambda name: (folder / name).read_bytes())
-        except (FileNotFoundError, BundleRefused):
+        except (OSError, BundleRefused):  # not there, damaged, or on a part of the disk that is
             return False
         return True
 
     def keep_only(self, needed: set[str]) -> None:
-        """Remove the folders of all other bundles."""
+        """Remove the folders of all other bundles, and what a killed fetch has left of them."""
         if not self._folder.is_dir():
             return
         for folder in self._folder.iterdir():
-            if folder.name not in needed:
+            if folder.name.removeprefix(_STAGING) not in needed:
                 _log.info("bundle %s is no longer needed here: removed", folder.name[:12])
                 shutil.rmtree(folder, ignore_errors=True)
 

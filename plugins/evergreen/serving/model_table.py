@@ -1,42 +1,94 @@
-"""The models of one worker: follows the state file, loads aside, swaps one reference a model."""
+"""The models of one worker: follows the state file, and loads the most urgent first.
+
+Of many models only those stay loaded that the memory has room for: the others are loaded when they are asked. Each
+release is loaded once in any case, so that what a worker acknowledges has passed its golden rows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import msgspec
-
-from evergreen.core.errors import BundleRefused
 from evergreen.serving import state as files
+from evergreen.serving.absent import absent
 from evergreen.serving.callers import KnownCallers
-from evergreen.serving.loaded_model import LoadedModel, load
+from evergreen.serving.loaded_model import LoadedModel
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.state import PoolState, Reason, Released, Status, WorkerReport
+from evergreen.serving.reasons import awaited, summed_up
+from evergreen.serving.recent import MOST, RecentModels
+from evergreen.serving.reports import Reports
+from evergreen.serving.residents import Residents
+from evergreen.serving.state import PoolState, Reason, Released, Settings
 
-POLL_SECONDS, REPORT_SECONDS = 0.1, 1.0
+POLL_SECONDS = 0.1
+MEMORY = 256_000_000  # bytes of models
+_SLICE = 0.1  # seconds of loading between two looks at the state file
+_SOON = (3, 0)  # ranks below are not left for later: what they replace answers now, or must be there
 _log = logging.getLogger(__name__)
 
 
 class ModelTable:
-    """What this worker answers with, and whom (`callers`; none: everyone).
+    """What this worker answers with, and whom (`callers`; none: everyone). `then` is told each state, after its models.
 
-    `models` is read by requests and changed by `apply` alone.
+    `also` have reasons of their own. `draining`: this replica is about to stop, and is not ready for that reason.
     """
 
-    def __init__(self, folder: Path, slot: str, metrics: Metrics, callers: KnownCallers | None = None) -> None:
-        self.models: dict[str, LoadedModel] = {}
+    def __init__(
+        self, folder: Path, slot: str, metrics: Metrics, callers: KnownCallers | None = None, memory: int = MEMORY
+    ) -> None:
         self.metrics, self.slot, self.callers = metrics, slot, callers
+        self.reports = Reports(folder, slot, metrics)
         self.state: PoolState | None = None
-        self._folder, self._refused = folder, dict[str, str]()
-        self._awaited: frozenset[str] = frozenset()  # named by the state file, and not loaded yet
+        self.draining = False
+        self.then: list[Callable[[PoolState], Awaitable[None]]] = []
+        self.also: list[Callable[[], list[Reason]]] = []
+        self._path, self._recent = folder / files.STATE, RecentModels(folder, slot)
+        self._residents = Residents(folder, metrics, memory)
+        self._pending: deque[str] = deque()  # to be loaded, most urgent first
         self._seen: tuple[int, int] | None = None
-        self._reported: tuple[float, object] | None = None
-        self._unreported = ""  # why the report cannot be written
+        self._unread = ""  # why the state file cannot be read
         self._told: dict[str, str] = {}
+
+    # ------------------------------------------------------------ for requests
+
+    @property
+    def models(self) -> dict[str, LoadedModel]:
+        """Those that are loaded now. Replaced, never changed."""
+        return self._residents.models
+
+    @property
+    def answering(self) -> dict[str, Released]:
+        """The releases that answer when they are asked, loaded or not. Replaced, never changed."""
+        return self._residents.answering
+
+    def settings_of(self, name: str) -> Settings:
+        """What the model's spec says that serving must know."""
+        return self._residents.settings_of(name)
+
+    async def awake(self, name: str) -> LoadedModel:
+        """The model, loaded now if it is not. Raises RequestRefused: 404, or 503 where it is released."""
+        if (model := self.models.get(name)) is not None:
+            return model
+        if self.state is None or name not in self.state.models:
+            raise absent(name, self.reasons_of(name), self.answering)
+        model = await self._residents.bring(name, asked=True)
+        if model is None:
+            raise absent(name, self.reasons_of(name), self.answering)
+        return model
+
+    def drain(self) -> None:
+        """This replica is about to stop: not ready from now on."""
+        self.draining = True
+
+    def keep_while(self, busy: Callable[[str], bool]) -> None:
+        """Evict no model of which this says that requests are under way."""
+        self._residents.busy = busy
+
+    # ------------------------------------------------------------ following
 
     async def follow(self, share_metrics: bool) -> None:
         """Apply every change of the local files, for ever."""
@@ -53,9 +105,12 @@ class ModelTable:
             self._tell_once(files.CALLERS, "going on with the callers that are known", error)
         try:
             await self.refresh()
-            self.report(share_metrics)
         except Exception as error:
-            self._tell_once(files.STATE, "going on with the models that are loaded", error)
+            self._unread = str(error)
+            self._tell_once(files.STATE, "going on with what was read last", error)
+        await self._work()
+        self.report(share_metrics)
+        self._recent.keep(self.models)
 
     def _tell_once(self, name: str, then: str, error: Exception) -> None:
         """In the log, once for each text: this comes round ten times a second."""
@@ -64,100 +119,82 @@ class ModelTable:
             _log.error("cannot follow %s; %s", name, then, exc_info=error)
 
     async def refresh(self) -> None:
-        """Apply the state file if it has changed."""
-        path = self._folder / files.STATE
-        stamp = files.stamp(path)
-        if stamp == self._seen:
+        """Apply the state file if it has changed. Raises ValueError or OSError if it cannot be read."""
+        stamp = files.stamp(self._path)
+        if stamp == self._seen and not self._unread:
             return
-        state = await asyncio.to_thread(files.read, path, PoolState)
+        self._seen = stamp
+        state = await asyncio.to_thread(files.read, self._path, PoolState)
+        self._unread = ""
         if state is not None:
             await self.apply(state)
-        self._seen = stamp
 
     async def apply(self, state: PoolState) -> None:
         """Load what is new, then swap; a refused release leaves the version that was live."""
-        refused: dict[str, str] = {}
-        self._awaited = frozenset(state.models)
-        for name, release in state.models.items():
-            loaded = self.models.get(name)
-            if loaded is None or loaded.release.release_id != release.release_id:
-                await self._swap(name, release, refused)
-        for name in self.models.keys() - state.models.keys():
-            self.models = {key: model for key, model in self.models.items() if key != name}
-        self.state, self._refused, self._awaited = state, refused, frozenset()
+        recent = self._recent.names() if self.state is None else []
+        self.state = state
+        self._residents.aim(state)
+        ranks = {name: self._rank(name, recent) for name in state.models if self._residents.outdated(name)}
+        self._pending = deque(sorted(ranks, key=lambda name: ranks[name]))
+        await self._work(at_least=max(MOST, sum(rank < _SOON for rank in ranks.values())))
+        for told in self.then:
+            await told(state)
 
-    async def _swap(self, name: str, release: Released, refused: dict[str, str]) -> None:
-        model = await self._load(name, release, refused)
-        if model is None and name not in self.models and release.previous:
-            model = await self._load(name, release.previous, {})
-        if model is not None:
-            self.models = {**self.models, name: model}
-            self.metrics.add("evergreen_swaps_total", model=name)
-            _log.info("%s: version %d answers (release %s)", name, model.release.version, model.release.release_id)
+    def _rank(self, name: str, recent: list[str]) -> tuple[int, int]:
+        """How soon it is to be loaded: what answers now first, what nobody has asked last (in the state's order)."""
+        if name in self.models:
+            return 0, 0
+        if self.settings_of(name).pinned:
+            return 1, 0
+        if name in self.answering:
+            return 2, 0
+        return (3, recent.index(name)) if name in recent else (4, 0)
 
-    async def _load(self, name: str, release: Released, refused: dict[str, str]) -> LoadedModel | None:
-        folder = self._folder / files.BUNDLES / release.bundle
-        try:
-            return await asyncio.to_thread(load, folder, name, release)
-        except Exception as error:  # whatever a bundle does at loading, the old version goes on
-            if not isinstance(error, BundleRefused):
-                _log.exception("%s: version %d could not be loaded", name, release.version)
-            refused[name] = str(error) or repr(error)
-            self.metrics.add("evergreen_load_failures_total", model=name)
-            _log.error("%s: version %d refused: %s", name, release.version, refused[name])
-            return None
+    async def _work(self, at_least: int = 0) -> None:
+        """Load what is pending for a while, unless a newer state file may say what is more urgent."""
+        self._pending.extend(self._residents.refused.due())
+        begun = time.monotonic()
+        while self._pending and (at_least > 0 or time.monotonic() - begun < _SLICE):
+            if self.models and files.stamp(self._path) != self._seen:
+                return
+            name = self._pending.popleft()
+            if self._residents.outdated(name):
+                await self._residents.bring(name)
+                at_least -= 1
+
+    # ------------------------------------------------------------ telling
 
     def report(self, share_metrics: bool) -> None:
-        """Tell the supervisor and the other workers what is loaded: at a change at once, else every second."""
-        now, current = time.monotonic(), (self.state, self.models, self._refused)
-        if self._reported is not None and current == self._reported[1] and now - self._reported[0] < REPORT_SECONDS:
-            return
-        report = WorkerReport(
-            pid=os.getpid(),
-            revision=self.state.revision if self.state else 0,
-            loaded={name: model.release for name, model in self.models.items()},
-            refused=self._refused,
-            metrics=self.metrics.families(self.slot) if share_metrics else {},
-        )
-        self._reported = (now, current)
-        try:
-            files.write(self._folder / files.WORKERS / f"{self.slot}.json", report)
-        except OSError as error:
-            if not self._unreported:
-                _log.error("the report in %s cannot be written: %s", self._folder, error.strerror)
-            self._unreported = str(error.strerror)
-        else:
-            self._unreported = ""
-
-    def status(self) -> Status:
-        """The supervisor's view, as far as it can be read."""
-        try:
-            return files.read(self._folder / files.STATUS, Status) or Status()
-        except (ValueError, OSError) as error:
-            return Status(reasons=[Reason(f"{files.STATUS} cannot be read: {error}")])
+        """Tell the supervisor and the other workers what answers here."""
+        revision = self.state.revision if self.state else 0
+        self.reports.tell(revision, self.answering, self._residents.refused.texts, metrics=share_metrics)
 
     def own_reasons(self) -> list[Reason]:
         """Why this worker does not answer as released."""
-        told = self.callers.reasons() if self.callers else []
-        if self._unreported:
-            told.append(Reason(f"A worker cannot write its report to {self._folder}: {self._unreported}."))
-        if self.state is None and not self._awaited:
+        told = [*self.reports.reasons(), *(self.callers.reasons() if self.callers else [])]
+        told += [reason for tell in self.also for reason in tell()]
+        if self.draining:
+            told.append(Reason("This replica is about to stop.", blocks=True))
+        if self._unread:
+            told.append(Reason(f"{files.STATE} cannot be read ({self._unread}); going on with what was read last."))
+        if self.state is None:
             text = "No list of releases yet: the control ledger has not answered since the first start."
             return [Reason(text, blocks=True), *told]
-        reasons = told + [Reason(text, model=name, blocks=True, refused=True) for name, text in self._refused.items()]
-        awaited = sorted(self._awaited - self.models.keys() - self._refused.keys())
-        return reasons + [Reason(f"{name} is being loaded.", model=name) for name in awaited]
+        refused = self._residents.refused.texts
+        told += [Reason(text, model=name, blocks=True, refused=True) for name, text in refused.items()]
+        return told + summed_up([reason for name in self._pending if (reason := self._pending_reason(name))])
 
-    def others_metrics(self) -> list[dict[str, list[str]]]:
-        """What the other workers counted, from their reports."""
-        own = f"{self.slot}.json"
-        found = []
-        for path in sorted((self._folder / files.WORKERS).glob("[0-9]*.json")):
-            if path.name != own:
-                try:
-                    report = files.read(path, WorkerReport)
-                except (ValueError, msgspec.MsgspecError):
-                    continue
-                if report:
-                    found.append(report.metrics)
-        return found
+    def reasons_of(self, name: str) -> list[Reason]:
+        """Why this replica does not answer as released for one model."""
+        text, pending = self._residents.refused.texts.get(name), self._pending_reason(name)
+        told = [Reason(text, model=name, blocks=True, refused=True)] if text else []
+        told += [pending] if pending else []
+        status = self.reports.status()
+        told += [awaited(name)] if name in status.awaited else []
+        return told + [reason for reason in status.reasons if reason.model == name]
+
+    def _pending_reason(self, name: str) -> Reason | None:
+        if not self._residents.outdated(name) or name in self._residents.refused.texts:
+            return None
+        blocks = self.settings_of(name).pinned and name not in self.models
+        return Reason(f"{name} is being loaded.", model=name, blocks=blocks)

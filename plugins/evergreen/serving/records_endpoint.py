@@ -1,24 +1,28 @@
-"""The plain endpoint: records in, predictions out."""
+"""The plain endpoint: records or columns in, predictions out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from evergreen.serving.answer import Answer, answer
+from evergreen.serving.answer import Answer
 from evergreen.serving.body import decode
-from evergreen.serving.encoder import Encoder
+from evergreen.serving.encoder import Encoded, Encoder
+from evergreen.serving.endpoint import Asked, Headers, Written
 from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.refusals import Problem, Problems, did_you_mean, refuse, some
+from evergreen.serving.refusals import Problem, Problems, RequestRefused, did_you_mean, refuse, some
 
-LIKE = '{"records": [{"<feature>": <value or null>, …}, …]}'
+LIKE = '{"records": [{"<feature>": <value or null>, …}, …]} or {"columns": {"<feature>": [<value or null>, …], …}}'
+KEY = b"x-request-key"
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /models/{name}/predict."""
+    """The body of POST /models/{name}/predict: one of the two."""
 
-    records: list[dict[str, Any]]
+    records: list[dict[str, Any]] | UnsetType = UNSET
+    columns: dict[str, list[Any]] | UnsetType = UNSET
 
 
 class PredictAnswer(msgspec.Struct, omit_defaults=True):
@@ -35,16 +39,62 @@ _DECODER = msgspec.json.Decoder(PredictRequest)
 _ENCODER = msgspec.json.Encoder()
 
 
-def predict(model: LoadedModel, body: bytes) -> tuple[Answer, bytes]:
-    """Answer a body. Raises RequestRefused."""
-    records = decode(body, _DECODER, LIKE).records
+class RecordsEndpoint:
+    """POST /models/{name}/predict."""
+
+    def read(self, model: LoadedModel, body: bytes, headers: Headers) -> Asked:
+        """The rows. Raises RequestRefused, naming all that is wrong."""
+        key = headers.get(KEY, b"").decode("latin-1")
+        matrix = model.rows.read(body)
+        if matrix is not None:
+            return Asked(matrix, (), key)
+        encoded = read_strictly(model.encoder, body)
+        return Asked(encoded.matrix, encoded.unseen, key)
+
+    def write(self, asked: Asked, answer: Answer, headers: Headers) -> Written:
+        """The answer as JSON."""
+        return Written(_ENCODER.encode(_as_json(answer)))
+
+    def refusal(self, refused: RequestRefused) -> bytes:
+        """The error, with every problem on its own."""
+        return _ENCODER.encode({"error": refused.as_json()})
+
+
+def read_strictly(encoder: Encoder, body: bytes) -> Encoded:
+    """Any body, by the rules and with their texts: the slow path. Raises RequestRefused."""
+    asked = decode(body, _DECODER, LIKE)
+    problems = Problems()
+    if asked.columns is UNSET:
+        if asked.records is UNSET:
+            raise _wrong_form("Object missing required field `records`, or `columns`")
+        return encode_records(asked.records, encoder, problems)
+    if asked.records is not UNSET:
+        raise _wrong_form("both `records` and `columns`")
+    return encode_columns(asked.columns, encoder, problems)
+
+
+def encode_records(records: list[dict[str, Any]], encoder: Encoder, problems: Problems) -> Encoded:
+    """Every record has every feature and nothing else. Raises RequestRefused."""
     if not records:
         raise refuse(422, "records", found="no record", allowed="at least one", do="Send a record.")
-    problems = Problems()
-    check_names(records, model.encoder, problems)
-    columns = {name: [record.get(name) for record in records] for name in model.encoder.names}
-    answered = answer(model, model.encoder.encode(columns, len(records), problems))
-    return answered, _ENCODER.encode(_as_json(answered))
+    check_names(records, encoder, problems)
+    columns = {name: [record.get(name) for record in records] for name in encoder.names}
+    return encoder.encode(columns, len(records), problems)
+
+
+def encode_columns(columns: dict[str, list[Any]], encoder: Encoder, problems: Problems) -> Encoded:
+    """Every feature has a column of the same length, and nothing else has."""
+    rows = max(map(len, columns.values()), default=0)
+    for name in columns.keys() - set(encoder.names):
+        problems.add(lambda name=name: _unknown(f"column '{name[:60]}'", name, encoder.names))
+    found = {name: columns.get(name) for name in encoder.names}
+    for name, values in found.items():
+        if values is None or len(values) != rows:
+            problems.add(lambda name=name, values=values: _other_length(name, values, rows))
+            found[name] = [None] * rows
+    if not rows and all(values == [] for values in columns.values()):
+        raise refuse(422, "columns", found="no row", allowed="at least one", do="Send a value in each column.")
+    return encoder.encode(found, rows, problems)  # type: ignore[arg-type]
 
 
 def check_names(records: list[dict[str, Any]], encoder: Encoder, problems: Problems) -> None:
@@ -57,7 +107,7 @@ def check_names(records: list[dict[str, Any]], encoder: Encoder, problems: Probl
             if name not in record:
                 problems.add(lambda row=row, name=name: _absent(row, name))
         for name in record.keys() - known:
-            problems.add(lambda row=row, name=name: _unknown(row, name, encoder.names))
+            problems.add(lambda row=row, name=name: _unknown(f"row {row}, key '{name[:60]}'", name, encoder.names))
 
 
 def _absent(row: int, name: str) -> Problem:
@@ -65,16 +115,26 @@ def _absent(row: int, name: str) -> Problem:
     return Problem(f"row {row}, feature '{name}'", "no such key", "a value or null", do)
 
 
-def _unknown(row: int, name: str, names: tuple[str, ...]) -> Problem:
+def _other_length(name: str, values: list[Any] | None, rows: int) -> Problem:
+    found = "no such column" if values is None else f"{len(values)} values"
+    do = "Send one value a row in each column, null where it is not known."
+    return Problem(f"feature '{name}'", found, f"a column of {rows} values, as the longest", do)
+
+
+def _unknown(where: str, name: str, names: tuple[str, ...]) -> Problem:
     do = f"{did_you_mean(name, names)}Leave out what the model does not use."
-    return Problem(f"row {row}, key '{name[:60]}'", "no such feature", some(names), do)
+    return Problem(where, "no such feature", some(names), do)
+
+
+def _wrong_form(found: str) -> RequestRefused:
+    return refuse(422, "body", found=found, allowed=LIKE, do="Correct the form of the body.")
 
 
 def _as_json(answered: Answer) -> PredictAnswer:
     return PredictAnswer(
-        model=answered.model.name,
-        version=answered.model.release.version,
-        predictions=answered.predictions.tolist(),
-        inference_ids=answered.inference_ids,
-        unseen_categories=[{"row": u.row, "feature": u.feature, "value": u.value} for u in answered.unseen],
+        answered.model.name,
+        answered.model.release.version,
+        answered.predictions.tolist(),
+        answered.inference_ids,
+        [{"row": u.row, "feature": u.feature, "value": u.value} for u in answered.unseen],
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from evergreen.core.errors import EvergreenError
 
+ResponseHeaders = tuple[tuple[bytes, bytes], ...]
 LISTED = 10  # problems told in one answer; the rest are counted
 _SHOWN = 60  # characters of a value repeated in an error
 
@@ -27,10 +28,12 @@ class Problem:
 
 
 class RequestRefused(EvergreenError):
-    """Raised for a request that cannot be answered; `status` is the HTTP status."""
+    """Raised for a request that cannot be answered; `status` is the HTTP status, `headers` go with the answer."""
 
-    def __init__(self, status: int, problems: list[Problem], total: int | None = None) -> None:
-        self.status, self.problems, self.total = status, problems, total or len(problems)
+    def __init__(
+        self, status: int, problems: list[Problem], total: int | None = None, headers: ResponseHeaders = ()
+    ) -> None:
+        self.status, self.problems, self.total, self.headers = status, problems, total or len(problems), headers
         more = f"\n… and {self.total - len(problems)} more" if self.total > len(problems) else ""
         super().__init__("\n".join(map(str, problems)) + more)
 
@@ -58,9 +61,11 @@ class Problems:
             raise RequestRefused(422, self._listed, self._total)
 
 
-def refuse(status: int, where: str, *, found: str, allowed: str, do: str) -> RequestRefused:
+def refuse(
+    status: int, where: str, *, found: str, allowed: str, do: str, headers: ResponseHeaders = ()
+) -> RequestRefused:
     """A refusal for one reason."""
-    return RequestRefused(status, [Problem(where, found, allowed, do)])
+    return RequestRefused(status, [Problem(where, found, allowed, do)], headers=headers)
 
 
 def shown(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -12,20 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import IO
 from urllib.parse import urlsplit
 
 from evergreen import wiring
-from evergreen.core.errors import ServiceFailed
 from evergreen.core.ports import Ledger
 from evergreen.core.records import Release
 from evergreen.serving import state as files
 from evergreen.serving.caller_list import CallerList
 from evergreen.serving.fixed import FixedLedger
 from evergreen.serving.follower import Follower, Pool
+from evergreen.serving.limits import Limits, LogLimits
+from evergreen.serving.listening import bind, only_one
+from evergreen.serving.pulse import DRAIN
+from evergreen.serving.shipper import Shipper
+from evergreen.serving.stopping import Stop
 from evergreen.serving.workers import Workers
 
-BIND_PATIENCE = 5.0  # seconds: the workers of a killed supervisor let go of the port well within this
+LAST_SHIPPING = 5.0  # seconds at the end for what workers logged last; what is left waits for the next start
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +37,8 @@ class Options:
 
     `advertise` is the URL that its heartbeats tell, where callers reach it by another than its own. With `tokens`,
     callers need one. With `only`, that release is served, from a clean start, without the ledger and to everyone:
-    a rehearsal's callers are the platform's own.
+    a rehearsal's callers are the platform's own. `max_body` is in bytes, `model_memory` in MB. Told to end, it is not
+    ready for `drain_seconds` and answers on, so that a load balancer sends callers elsewhere first.
     """
 
     pool: str
@@ -43,6 +46,13 @@ class Options:
     port: int
     workers: int
     max_body: int
+    max_rows: int
+    max_queue: int
+    max_connections: int
+    model_memory: int
+    drain_seconds: float
+    log_seconds: int
+    log_backlog: int
     advertise: str | None = None
     tokens: bool = False
     only: Release | None = None
@@ -50,7 +60,7 @@ class Options:
 
 
 def serve(options: Options) -> None:
-    """Run a replica until SIGTERM or SIGINT, or until standard input is closed.
+    """Run a replica until SIGTERM or SIGINT, or until standard input is closed; a second signal ends it at once.
 
     Raises ServiceFailed if another one has this pool's folder, or another program has the port.
     """
@@ -58,32 +68,72 @@ def serve(options: Options) -> None:
     os.umask(0o077)
     folder = settings.home / "serving" / options.pool
     folder.mkdir(parents=True, exist_ok=True)
-    stop = _stop_on_signals()
+    stop, ended = Stop(), Event()
+    stop.on_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {DRAIN})  # as workers inherit it
     if options.end_with_stdin:
-        Thread(target=_stop_on_end_of_stdin, args=(stop,), daemon=True).start()
-    with _only_one(folder), _bind(options.host, options.port) as listening:
+        stop.on_end_of_stdin()
+    with only_one(folder), bind(options.host, options.port) as listening:
         if options.only:
             (folder / files.STATE).unlink(missing_ok=True)  # of another release, that was served here before
         port = listening.getsockname()[1]
         url = f"http://{options.host}:{port}"
         _write_url(folder, url)
         tokens = options.tokens and not options.only
-        team = Workers(folder, listening, options.workers, options.max_body, tokens=tokens)
+        limits = _limits(options)
+        log = None if options.only else LogLimits(options.log_seconds, options.log_backlog * 1_000_000)
+        team = Workers(folder, listening, options.workers, limits, log, tokens=tokens)
         team.start()
         _log.info("pool %s answers %s on %s", options.pool, "callers with a token" if tokens else "everyone", url)
         follower = Follower(
             Pool(options.pool, _name(options.advertise, port), options.advertise or url, folder),
             _opener(settings, options.only),
             lambda: wiring.store(settings),
-            team.pids,
+            team,
             CallerList(folder) if tokens else None,
-            lambda: (team.restarts, team.hangs),
         )
-        Thread(target=follower.run, args=(stop,), daemon=True).start()
-        while not stop.wait(0.05):
-            team.restart_dead()
+        Thread(target=follower.run, args=(ended,), daemon=True).start()
+        shipper = Shipper(folder, lambda: wiring.store(settings), wiring.part_writer)
+        shipping = Thread(target=shipper.run, args=(ended,), daemon=True)
+        if log:
+            shipping.start()
+        while not stop.asked():
+            _look_after(team)
+        _drain(team, options.drain_seconds, stop)
         _log.info("stopping")
-        team.stop()
+        ended.set()
+        listening.close()  # the workers have it still: what has connected is answered, what comes now is refused
+        team.stop(hurry=stop.asked_again)
+        if log:
+            shipping.join(LAST_SHIPPING)
+            shipper.finish(LAST_SHIPPING)
+
+
+def _look_after(team: Workers) -> None:
+    team.restart_dead()
+    time.sleep(0.05)
+
+
+def _drain(team: Workers, seconds: float, stop: Stop) -> None:
+    """Not ready any more, and still answering, until load balancers have seen it."""
+    if not seconds:
+        return
+    _log.info("draining: not ready from now on, answering for %g s more", seconds)
+    team.drain()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not stop.asked_again():
+        _look_after(team)
+
+
+def _limits(options: Options) -> Limits:
+    memory = options.model_memory * 1_000_000
+    return Limits(
+        options.max_body,
+        options.max_rows,
+        options.max_queue,
+        max_connections=options.max_connections,
+        model_memory=memory,
+    )
 
 
 def _opener(settings: wiring.Settings, only: Release | None) -> Callable[[], Ledger | FixedLedger]:
@@ -101,53 +151,3 @@ def _write_url(folder: Path, url: str) -> None:
         files.replace(folder / files.URL, url.encode(), durable=False)
     except OSError as error:
         _log.warning("%s cannot be written (%s); going on", folder / files.URL, error.strerror)
-
-
-def _stop_on_signals() -> Event:
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
-def _stop_on_end_of_stdin(stop: Event) -> None:
-    """The pipe's other end is closed by whoever started us, or by the kernel when that process is gone."""
-    while os.read(0, 4096):
-        pass
-    stop.set()
-
-
-def _only_one(folder: Path) -> IO[bytes]:
-    """Lock the folder for the life of this process. The lock dies with it, however it dies."""
-    lock = (folder / "lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise ServiceFailed(
-            f"{folder}: another serving supervisor runs here. Stop it, or choose another --pool or EVERGREEN_HOME."
-        ) from None
-    return lock
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """The listening socket. Retries while the workers of a killed supervisor still hold the port.
-
-    Not SO_REUSEPORT: two replicas would share a port by mistake, and callers would see two states.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    deadline = time.monotonic() + BIND_PATIENCE
-    while True:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-            listening.listen(2048)
-            return listening
-        except OSError as error:
-            listening.close()
-            if time.monotonic() > deadline:
-                raise ServiceFailed(
-                    f"cannot listen on {host}:{port} ({error.strerror}); choose another --port"
-                ) from error
-            time.sleep(0.05)
