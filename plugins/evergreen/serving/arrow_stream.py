@@ -1,7 +1,8 @@
 """Reads Arrow IPC streams as callers send them: the types that a feature can be, and no byte outside of its bounds.
 
 Not by arro3, which writes the answers: bytes that are no stream make it abort, and with it the worker and all whom the
-worker was answering; nor by nanoarrow, which ended on changed bytes too (segmentation fault). Compressed streams are refused: a small one may hold a thousand times what was sent.
+worker was answering; nor by nanoarrow, which ended on changed bytes too (segmentation fault). Compressed
+streams are refused: a small one may hold a thousand times what was sent.
 """
 
 from __future__ import annotations
