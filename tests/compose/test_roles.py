@@ -131,7 +131,7 @@ def model(people: People) -> Iterator[str]:
 
 # ---------------------------------------------------------------- doors
 
-PLUGIN = ["/evergreen/", "/evergreen/models/flight-delay", "/evergreen/files/pages.css"]
+PLUGIN = ["/evergreen/", "/evergreen/models/flight-delay", "/evergreen/answers", "/evergreen/files/pages.css"]
 STARTED = ("flight-delay", "abort", "rollback", "hold", "housekeeping", "platform", "reconciler", "roll_pool")
 STARTS = [f"/api/v2/dags/{dag}/dagRuns" for dag in STARTED]
 ADMINS = [

@@ -147,7 +147,7 @@ def test_an_answer_that_is_not_there_says_why(run: Run, ids: list[str], ledger: 
         told = run("trace", asked_for)
         assert (told.status, text in told.err) == (1, True), told.err
     if today.date() == now.date():  # the row that is there is of the same day
-        assert "every model logs all requests" in run("trace", id_of(today)).err
+        assert "Every model logs all requests" in run("trace", id_of(today)).err
         ledger.settings.put(ServingSettings("delay", "default", log_sample=0.1))
         assert "delay logs 0.1 of its requests" in run("trace", id_of(today)).err
 

@@ -9,6 +9,7 @@ EvergreenError                 facts in, one readable sentence out; a retry does
 ├── TrainingRefused            the data cannot be learned from (one class, all-null label, ...)
 ├── BundleRefused              a bundle's files do not match their hashes, or its golden rows disagree
 ├── PromotionConflict          the champion changed since the candidate was judged
+├── TrialTripped               a guard took the release off trial: nobody makes it live
 ├── NotComparable              the champion cannot be scored on the candidate's rows
 ├── RehearsalFailed            the candidate's throwaway serving process did not get ready, or died
 ├── SlotUnavailable            the rehearsal slot cannot be had, whatever the candidate: worth a retry

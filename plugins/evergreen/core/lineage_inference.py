@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen.core import logged_parts as parts
 from evergreen.core.errors import FoundProblem
-from evergreen.core.lineage import Node, PageOf, not_recorded, nowhere, of_release, of_version
+from evergreen.core.lineage import EVERY, Node, PageOf, not_recorded, nowhere, of_release, of_version
 from evergreen.core.triggers import readable_time
 
 if TYPE_CHECKING:
@@ -30,7 +30,13 @@ def looks_like_one(what: str) -> bool:
 
 
 def of_inference(
-    ledger: Ledger, predictions: Predictions, inference_id: str, now: datetime, page_of: PageOf = nowhere
+    ledger: Ledger,
+    predictions: Predictions,
+    inference_id: str,
+    now: datetime,
+    page_of: PageOf = nowhere,
+    *,
+    look_back: int = EVERY,
 ) -> Node:
     """The answer with its features and prediction, and below it the release. Raises NotLogged, saying why not."""
     at = parts.answered_at(inference_id)
@@ -40,7 +46,7 @@ def of_inference(
     row = predictions.find(inference_id)
     if row is None:
         raise _not_logged(ledger, predictions, inference_id, at, now)
-    return _as_node(ledger, row, page_of)
+    return _as_node(row, _made_by(ledger, row, page_of, look_back))
 
 
 def _not_logged(ledger: Ledger, predictions: Predictions, inference_id: str, at: datetime, now: datetime) -> NotLogged:
@@ -55,7 +61,7 @@ def _not_logged(ledger: Ledger, predictions: Predictions, inference_id: str, at:
         do = "Rows older than retention.keep are removed; `evergreen status` says which models are served."
         return NotLogged(where, found=f"no row at all of {at.date()}", allowed=allowed, do=do)
     sampled = [f"{model} logs {share:.3g} of its requests (serving.log_sample)" for model, share in _sampled(ledger)]
-    why = "; ".join(sampled) or "every model logs all requests"
+    why = "; ".join(sampled) or "Every model logs all requests"
     do = (
         f"{why}. It may also have been dropped (evergreen_log_dropped_rows_total in /metrics says how many were), "
         "forgotten (`evergreen forget`), wait on a replica that is not running, or be of another server."
@@ -69,7 +75,7 @@ def _sampled(ledger: Ledger) -> list[tuple[str, float]]:
     return [(one.model, one.log_sample) for one in settings if one.log_sample < 1]
 
 
-def _as_node(ledger: Ledger, row: LoggedRow, page_of: PageOf) -> Node:
+def _as_node(row: LoggedRow, made_by: Node) -> Node:
     facts = row.facts
     version, release, arm = int(facts[parts.VERSION]), str(facts[parts.RELEASE]), str(facts[parts.ARM])
     told = {
@@ -77,16 +83,14 @@ def _as_node(ledger: Ledger, row: LoggedRow, page_of: PageOf) -> Node:
         "arm": arm, "key": facts[parts.KEY], "prediction": facts[parts.PREDICTION], "features": row.features,
         "unseen": facts[parts.UNSEEN],
     }  # fmt: skip
-    when = readable_time(facts[parts.AT])
-    says = (
-        f"answer {facts[parts.ID]} of {row.model} version {version} ({arm}) at {when}: {_told(facts[parts.PREDICTION])}"
-    )
-    return Node("inference", says, told, (*_details(row), _made_by(ledger, row.model, version, release, page_of)))
+    when, predicted = readable_time(facts[parts.AT]), value_told(facts[parts.PREDICTION])
+    says = f"answer {facts[parts.ID]} of {row.model} version {version} ({arm}) at {when}: {predicted}"
+    return Node("inference", says, told, (*_details(row), made_by))
 
 
 def _details(row: LoggedRow) -> list[Node]:
-    sent = ", ".join(f"{name} {_told(value)}" for name, value in row.features.items())
-    nodes = [Node("features", f"features: {sent or 'none is logged (serving.not_logged)'}")]
+    sent = ", ".join(f"{name} {value_told(value)}" for name, value in row.features.items())
+    nodes = [Node("features", f"features: {sent or 'none is logged (features.not_logged)'}")]
     if unseen := row.facts[parts.UNSEEN]:
         nodes.append(Node("unseen", f"categories that training did not see, answered as missing: {unseen}"))
     if key := row.facts[parts.KEY]:
@@ -94,18 +98,19 @@ def _details(row: LoggedRow) -> list[Node]:
     return nodes
 
 
-def _made_by(ledger: Ledger, model: str, version: int, release: str, page_of: PageOf) -> Node:
+def _made_by(ledger: Ledger, row: LoggedRow, page_of: PageOf, look_back: int) -> Node:
+    version, release = int(row.facts[parts.VERSION]), str(row.facts[parts.RELEASE])
     with suppress(KeyError):
-        return of_release(ledger, release, page_of)
+        return of_release(ledger, release, page_of, look_back=look_back)
     with suppress(KeyError):
-        return of_version(ledger, model, version, page_of)
-    return not_recorded("release", f"the ledger has neither release {release} nor version {version} of {model}")
+        return of_version(ledger, row.model, version, page_of, look_back=look_back)
+    return not_recorded("release", f"the ledger has neither release {release} nor version {version} of {row.model}")
 
 
-def _told(value: Any) -> str:
+def value_told(value: Any) -> str:
     """A number as it was computed, in few digits; 'missing' for none."""
     if value is None:
         return "missing"
     if isinstance(value, list):
-        return f"[{', '.join(map(_told, value))}]"
+        return f"[{', '.join(map(value_told, value))}]"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

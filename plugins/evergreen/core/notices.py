@@ -90,6 +90,16 @@ def tripped(ledger: Ledger, release: Release, why: str, link: str, now: datetime
     )
 
 
+def short_of_requests(ledger: Ledger, release: Release, so_far: str, link: str, now: datetime) -> bool:
+    """A stage of a trial is over but for its requests, and long so; each stage is told of once."""
+    what = (
+        f"{_version(release.model, release.version)} stays in a stage of its trial for want of requests: {so_far}. "
+        f"It goes on once they have come. Sooner: `evergreen promote {release.model}` or `evergreen abort "
+        f"{release.model}`. Is the model asked seldom, a smaller rollout.min_requests suits it"
+    )
+    return reported(ledger, release.model, what, f"short:{release.id}:{release.stage}", link, now)
+
+
 def aborted(ledger: Ledger, release: Release, by: str, why: str, link: str, now: datetime) -> bool:
     """A release was decided and did not go live."""
     title = f"{_version(release.model, release.version)} was not released after all"

@@ -20,6 +20,7 @@ from evergreen.core.records import (
 )
 
 _ALL = 100
+_PATIENCE = timedelta(minutes=10)  # with a stage that is short of requests
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,24 @@ def p99_ms(arm: Counted) -> float | None:
 
 
 def waits_for(release: Release, challenger: Counted, now: datetime) -> str:
-    """'canary-25: 120 of 200 requests, until 12:05 UTC at least', or that it is short of requests, and for how long."""
+    """'canary-25: 120 of 200 requests, until 12:05 UTC at least', that it is short of requests and for how long, or
+    that nothing is missing.
+    """
     stage, plan, since = stage_of(release), release.plan, release.stage_since or now
     assert plan, "what is on trial has a plan"
-    so_far = f"{stage.name}: {challenger.requests:,} of {plan.min_requests:,} requests"
+    enough = challenger.requests >= plan.min_requests
+    so_far = f"{stage.name}: {challenger.requests:,}{'' if enough else f' of {plan.min_requests:,}'} requests"
     if now - since < stage.lasts:
         return f"{so_far}, until {since + stage.lasts:%Y-%m-%d %H:%M:%S} UTC at least"
-    return f"{so_far} in {readable_age(now - since)}; waits, or a person promotes or aborts"
+    going_on = "goes on within seconds" if enough else "waits, or a person promotes or aborts"
+    return f"{so_far} in {readable_age(now - since)}; {going_on}"
+
+
+def short_of_requests(release: Release, challenger: Counted, now: datetime) -> bool:
+    """Whether the stage lasts for want of requests alone, and that as long again as it should, 10 minutes at least."""
+    stage, plan, since = stage_of(release), release.plan, release.stage_since or now
+    assert plan, "what is on trial has a plan"
+    return challenger.requests < plan.min_requests and now - since >= stage.lasts + max(stage.lasts, _PATIENCE)
 
 
 def in_words(arm: Counted) -> str:
