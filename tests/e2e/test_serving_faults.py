@@ -1,8 +1,9 @@
-"""Serving as real processes, when a worker hangs and when the disk is full: the right version goes on answering."""
+"""Serving as real processes, when a worker hangs, the disk is full, store and ledger go: the right version answers."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -76,3 +77,44 @@ def test_a_full_disk_leaves_the_live_version_and_a_restart_goes_on(replica: Serv
     replica.await_version(2, seconds=15)
     wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 5, replica.log)
     assert replica.log().count("Traceback") == 0
+
+
+def metric(replica: Serving, name: str) -> float:
+    (found,) = re.findall(rf"^{name} (\S+)$", replica.ask("GET", "/metrics")[1], re.MULTILINE)
+    return float(found)
+
+
+def test_the_store_and_the_ledger_go_away_and_come_back(tmp_path: Path) -> None:
+    """Answers go on as they were; readiness says why it is not whole, /metrics how much waits."""
+    with serving(tmp_path, "--log-seconds", "1") as replica:
+        release(replica.ledger, replica.store, version=1)
+        replica.start()
+        replica.await_version(1)
+        expected = replica.answer(ROW)
+        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 1, 10, replica.log)
+        folders = [tmp_path / "store", tmp_path / "ledger.db"]
+        for folder in folders:
+            folder.rename(folder.with_suffix(".away"))
+        (tmp_path / "store").write_text("no folder")
+        (tmp_path / "ledger.db").mkdir()
+        assert replica.answer(ROW) == expected
+
+        def told() -> bool:
+            status, found = ready(replica)
+            assert status == 200, found
+            texts = str(found["reasons"])
+            return "The store does not take the prediction log" in texts and "ledger does not answer" in texts
+
+        wait_for(told, 15, replica.log)
+        assert metric(replica, "evergreen_log_backlog_bytes") > 0
+        assert metric(replica, "evergreen_log_lag_seconds") > 0
+        assert metric(replica, "evergreen_reasons") == 2
+        assert metric(replica, "evergreen_ready") == 1
+        assert replica.answer(ROW) == expected
+        (tmp_path / "store").unlink()
+        (tmp_path / "ledger.db").rmdir()
+        for folder in folders:
+            folder.with_suffix(".away").rename(folder)
+        wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 20, replica.log)
+        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 3, 10, replica.log)
+        assert metric(replica, "evergreen_log_backlog_bytes") == 0

@@ -20,9 +20,9 @@ from evergreen.serving.caller_pages import CallerPages
 from evergreen.serving.callers import OPEN
 from evergreen.serving.docs_page import HEADERS, PAGE
 from evergreen.serving.inference_id import inference_ids
+from evergreen.serving.log import NoLog
 from evergreen.serving.metrics import Metrics
 from evergreen.serving.openapi import document
-from evergreen.serving.prediction_log import NoLog
 from evergreen.serving.refusals import refuse
 
 TRUTH = "/models/flight-delay/ground-truth"

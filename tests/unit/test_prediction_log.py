@@ -24,8 +24,9 @@ from evergreen.fakes.store import InMemoryStore
 from evergreen.serving import prediction_log, segments
 from evergreen.serving.limits import LogLimits
 from evergreen.serving.loaded_model import LoadedModel
+from evergreen.serving.log import NoLog
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import NoLog, PredictionLog
+from evergreen.serving.prediction_log import PredictionLog
 from evergreen.serving.refusals import RequestRefused
 from evergreen.serving.segments import Segment, finished, payloads
 from evergreen.serving.shipper import Shipper

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -19,8 +20,8 @@ from evergreen.serving.engine import INLINE_ROWS, Engine
 from evergreen.serving.inference_id import inference_ids
 from evergreen.serving.limits import Limits
 from evergreen.serving.loaded_model import LoadedModel
+from evergreen.serving.log import NoLog
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import NoLog
 from evergreen.serving.refusals import RequestRefused
 from evergreen.serving.usage import Usage
 
@@ -110,7 +111,7 @@ def test_one_bad_request_fails_alone(aside: bool) -> None:
     model, log = Doubling(), Noted()
 
     async def work(engine: Engine) -> list[Any]:
-        ask = engine.ask_aside if aside else engine.ask
+        ask = partial(engine.ask_aside, within=10) if aside else engine.ask
         return await asyncio.gather(
             *(ask(loaded(model), asked(value)) for value in (1, BAD, 3)), return_exceptions=True
         )
@@ -164,10 +165,10 @@ def test_a_slow_challenger_holds_up_only_its_own_and_is_drained() -> None:
     challenger, champion = Doubling(wait=lambda: release.wait(10)), Doubling()
 
     async def work(engine: Engine) -> list[Answer]:
-        aside = [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n), "canary")) for n in range(5)]
+        aside = [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n), within=10)) for n in range(5)]
         while not challenger.calls:
             await asyncio.sleep(0)
-        aside += [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n), "canary")) for n in range(5, 9)]
+        aside += [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n), within=10)) for n in range(5, 9)]
         for n in range(20):
             assert (await engine.ask(loaded(champion), asked(n))).predictions.tolist() == [2 * n]
         release.set()
@@ -185,9 +186,9 @@ def test_a_challenger_that_hangs_holds_up_no_other_challenger() -> None:
     hanging, quick = Doubling(wait=lambda: release.wait(10)), Doubling()
 
     async def work(engine: Engine) -> list[Any]:
-        stuck = [asyncio.create_task(engine.ask_aside(loaded(hanging), asked(n))) for n in range(4)]
+        stuck = [asyncio.create_task(engine.ask_aside(loaded(hanging), asked(n), within=10)) for n in range(4)]
         await asyncio.sleep(0)
-        answers = [await engine.ask_aside(loaded(quick), asked(n)) for n in range(3)]
+        answers = [await engine.ask_aside(loaded(quick), asked(n), within=10) for n in range(3)]
         release.set()
         refused = [found for found in await asyncio.gather(*stuck, return_exceptions=True) if type(found) is not Answer]
         return [*answers, *refused]
@@ -202,10 +203,10 @@ def test_too_many_waiting_for_challengers_are_refused() -> None:
     challenger = Doubling(wait=lambda: release.wait(10))
 
     async def work(engine: Engine) -> list[Any]:
-        first = asyncio.create_task(engine.ask_aside(loaded(challenger), asked(0)))
+        first = asyncio.create_task(engine.ask_aside(loaded(challenger), asked(0), within=10))
         while not challenger.calls:
             await asyncio.sleep(0)
-        waiting = [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n))) for n in range(3)]
+        waiting = [asyncio.create_task(engine.ask_aside(loaded(challenger), asked(n), within=10)) for n in range(3)]
         await asyncio.sleep(0)
         release.set()
         return await asyncio.gather(first, *waiting, return_exceptions=True)
@@ -215,6 +216,50 @@ def test_too_many_waiting_for_challengers_are_refused() -> None:
     assert isinstance(refused, RequestRefused)
     assert refused.status == 429
     assert dict(refused.headers) == {b"retry-after": b"1"}
+
+
+def test_a_challenger_that_is_late_is_not_logged_and_who_waits_on_still_is() -> None:
+    release = threading.Event()
+    challenger, log, metrics = Doubling(wait=lambda: release.wait(10)), Noted(), Metrics()
+
+    async def work(engine: Engine) -> list[Any]:
+        asked_first = [engine.ask_aside(loaded(challenger), asked(n, n), within=limit) for n, limit in ((1, 0), (2, 9))]
+        first = [asyncio.create_task(one) for one in asked_first]
+        while not challenger.calls:
+            await asyncio.sleep(0)
+        first.append(asyncio.create_task(engine.ask_aside(loaded(challenger), asked(3), within=0)))
+        await asyncio.sleep(0.01)
+        release.set()
+        return [*await asyncio.gather(*first, return_exceptions=True)]
+
+    async def running() -> list[Any]:
+        engine = Engine(metrics, log)
+        try:
+            return await work(engine)
+        finally:
+            engine.close()
+
+    late, answered, never_begun = asyncio.run(running())
+    assert isinstance(late, TimeoutError)
+    assert isinstance(never_begun, TimeoutError)
+    assert answered.predictions.tolist() == [4, 4]
+    assert log.added == [("canary", 1, [4, 4], list(answered.inference_ids))]
+    assert challenger.calls == [(4, challenger.calls[0][1])]  # what was given up before its turn is not asked
+    assert metrics.of("m", 3, "canary").rows == 2
+
+
+def test_a_challenger_that_answers_no_number_fails_and_is_not_logged() -> None:
+    challenger, log = Doubling(), Noted()
+
+    async def work(engine: Engine) -> list[Any]:
+        values = (1.0, float("nan"), 3.0)
+        canary = [engine.ask_aside(loaded(challenger), asked(value), within=10) for value in values]
+        found = await asyncio.gather(*canary, return_exceptions=True)
+        return [*found, *await engine.ask_all_aside(loaded(challenger), [asked(value) for value in values])]
+
+    found = run(work, log)
+    assert [type(one) for one in found] == [Answer, ValueError, Answer] * 2
+    assert sorted(value for _, _, values, _ in log.added for value in values) == [2, 2, 6, 6]
 
 
 def test_a_request_that_was_given_up_does_not_disturb_the_others() -> None:

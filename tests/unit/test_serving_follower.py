@@ -133,6 +133,7 @@ def test_heartbeats_name_what_all_workers_answer_with(replica: Replica) -> None:
         return [found.versions for found in alive]
 
     replica.release(1)
+    replica.follower.poll()  # which waits for the bundle
     replica.follower.tick()
     assert beaten() == [{}]
     replica.acknowledge(replica.entry())

@@ -2,139 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
-from tests.bundles import ROW, answer_of, make_bundle, put
+from tests.bundles import ROW, answer_of
+from tests.http_server import BODY, LIVE, PREDICT, Answer, Connection, Server, request, served
 
-from evergreen.core.caller_tokens import digest
-from evergreen.fakes.store import InMemoryStore
-from evergreen.serving import http
-from evergreen.serving.app import ServingApp
-from evergreen.serving.callers import KnownCallers
 from evergreen.serving.limits import Limits
 from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.local_bundles import LocalBundles
-from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
-from evergreen.serving.state import CALLERS, STATE, WORKERS, Callers, PoolState, Released, write
 from serving_process import wait_for
-
-PREDICT = "/models/flight-delay/predict"
-BODY = json.dumps({"records": [ROW]}).encode()
-
-
-class Server:
-    """An application behind the protocol, on a port of its own, in a thread."""
-
-    def __init__(self, folder: Path, limits: Limits, token: str = "") -> None:
-        (folder / WORKERS).mkdir(parents=True)
-        store, (bundle, files) = InMemoryStore(), make_bundle(seed=1)
-        put(store, bundle, files)
-        LocalBundles(folder / "bundles").fetch(bundle, store)
-        write(folder / STATE, PoolState(1, {"flight-delay": Released(1, "release-1", bundle, 1)}))
-        write(folder / CALLERS, Callers({digest(token): "shop"}))
-        self.table = ModelTable(folder, "0", Metrics(), KnownCallers(folder / CALLERS) if token else None)
-        self.app = ServingApp(self.table, limits)
-        config = uvicorn.Config(
-            self.app, http=http.ServingProtocol, ws="none", lifespan="off", proxy_headers=False, log_config=None
-        )
-        self.server = uvicorn.Server(config)
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        wait_for(lambda: self.server.started, 10)
-
-    async def _serve(self) -> None:
-        while not self.table.models:
-            await self.table.follow_once(False)
-        looking = asyncio.create_task(http.look_after(self.server.server_state.connections))
-        await self.server.serve(sockets=[self.listening.dup()])
-        looking.cancel()
-        self.app.close()
-
-    def end(self) -> None:
-        self.server.should_exit = True
-        self._thread.join(20)
-        self.listening.close()
-        assert not self._thread.is_alive()
-
-    @contextmanager
-    def connected(self) -> Iterator[Connection]:
-        with socket.create_connection(self.listening.getsockname(), timeout=10) as made:
-            connection = Connection(made)
-            try:
-                yield connection
-            finally:
-                connection.file.close()
-
-    def connections(self) -> int:
-        return len(self.server.server_state.connections)
-
-
-class Answer:
-    """One response as it came."""
-
-    def __init__(self, head: bytes, body: bytes) -> None:
-        status, *lines = head.decode().split("\r\n")
-        self.status, self.body = int(status.split()[1]), body
-        self.headers = dict(line.split(": ", 1) for line in lines)
-
-    @property
-    def found(self) -> Any:
-        return json.loads(self.body)
-
-
-class Connection:
-    """Bytes out, responses in."""
-
-    def __init__(self, made: socket.socket) -> None:
-        self.socket, self.file = made, made.makefile("rb")
-
-    def send(self, *packets: bytes) -> None:
-        for packet in packets:
-            self.socket.sendall(packet)
-
-    def receive(self) -> Answer:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            line = self.file.readline()
-            assert line, "the server closed the connection"
-            head += line
-        length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
-        return Answer(head[:-4], self.file.read(int(length.split(b":")[1])))
-
-    def is_closed(self) -> bool:
-        """Whether the server ends it, after what it has sent."""
-        return self.file.read() == b""
-
-
-def request(body: bytes = BODY, path: str = PREDICT, version: str = "1.1", **headers: str) -> bytes:
-    given = {"host": "x", "content-length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    return f"POST {path} HTTP/{version}\r\n{lines}\r\n".encode() + body
-
-
-LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
-
-
-@contextmanager
-def served(folder: Path, limits: Limits | None = None, token: str = "") -> Iterator[Server]:
-    server = Server(folder / "default", limits or Limits(max_body=20_000), token)
-    try:
-        yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture(scope="module")
@@ -297,24 +177,6 @@ def test_get_on_a_path_that_asks_a_model_is_405_and_an_unknown_model_404(connect
     assert connection.receive().status == 404
 
 
-def test_slow_callers_are_408_and_silent_ones_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_LOOK", 0.02), ("ARRIVAL", 0.2), ("KEEP_ALIVE", 0.3)):
-        monkeypatch.setattr(http, name, seconds)
-    whole = request()
-    with served(tmp_path) as server:
-        for sent in (whole[:20], whole[:-5], b"GET / HTTP/1.1\r\nhost:"):
-            with server.connected() as connection:
-                connection.send(sent)
-                answer = connection.receive()
-                assert (answer.status, answer.headers["connection"]) == (408, "close")
-                assert connection.is_closed()
-        with server.connected() as connection:
-            connection.send(request())
-            assert good(connection.receive())
-            assert connection.is_closed()
-        wait_for(lambda: server.connections() == 0, 5)
-
-
 # ------------------------------------------------------------ limits, tokens, faults
 
 
@@ -420,21 +282,3 @@ def test_a_stop_lets_requests_under_way_be_answered(tmp_path: Path, monkeypatch:
         assert len(answer.found["predictions"]) == 100
         assert answer.headers["connection"] == "close"
         assert busy.is_closed()
-
-
-def test_a_caller_who_does_not_read_fills_no_memory(tmp_path: Path) -> None:
-    """Its answers wait in the kernel's buffers; then its requests do."""
-    body = json.dumps({"records": [ROW] * 60}).encode()
-    with served(tmp_path) as server, server.connected() as connection:
-        connection.socket.setblocking(False)
-        asked = request(body) * 20
-        sent, last = 0, time.monotonic()
-        while time.monotonic() - last < 0.5 and sent < 50_000_000:
-            try:
-                sent += connection.socket.send(asked[sent % len(asked) :])
-                last = time.monotonic()
-            except BlockingIOError:
-                time.sleep(0.01)
-        (protocol,) = server.server.server_state.connections
-        assert protocol.transport.get_write_buffer_size() < 1_000_000
-        assert sent < 50_000_000

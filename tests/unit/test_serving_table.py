@@ -359,3 +359,23 @@ def test_a_state_file_that_cannot_be_read_is_told_and_changes_nothing(pool: Pool
     pool.write(pool.state)
     pool.follow()
     assert pool.table.own_reasons() == []
+
+
+def test_a_model_that_is_released_and_not_yet_read_here_is_no_unknown_one(pool: Pool) -> None:
+    """The supervisor says that all has come as soon as the state file has it, up to a tenth of a second before."""
+    pool.release("a")
+    pool.follow()
+    pool.release("b")
+    (reason,) = pool.table.own_reasons()
+    assert (reason.model, reason.blocks) == ("b", True)
+    for name, status in (("b", 503), ("c", 404)):
+        with pytest.raises(RequestRefused) as refused:
+            pool.awake(name)
+        assert refused.value.status == status
+    pool.release("a", version=2)  # another version of what answers blocks nothing
+    assert [one.model for one in pool.table.own_reasons()] == ["b"]
+    pool.follow()
+    assert pool.table.own_reasons() == []
+    assert pool.awake("b").name == "b"
+    (pool.folder / STATE).write_text("{")
+    assert pool.table.own_reasons() == []

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from bundles import ROW, answer_of, frame, make_bundle
+from evergreen.adapters.logged_predictions import LoggedPredictions
+from evergreen.adapters.parquet_parts import ArrowParts
 from evergreen.core.guarding import HARD_FAULTS, Counted
 from evergreen.core.records import CHALLENGER, CHAMPION, TripKind
-from evergreen.serving import running_trial
+from evergreen.fakes.store import InMemoryStore
+from evergreen.serving import running_trial, trial_guard
 from evergreen.serving import state as files
 from evergreen.serving.answer import Answer
 from evergreen.serving.endpoint import Asked
@@ -27,12 +30,15 @@ from evergreen.serving.guard_file import GuardFile
 from evergreen.serving.latch import latched
 from evergreen.serving.loaded_model import LoadedModel, load
 from evergreen.serving.metrics import Metrics
+from evergreen.serving.prediction_log import PredictionLog
 from evergreen.serving.records_endpoint import RecordsEndpoint
 from evergreen.serving.refusals import RequestRefused, refuse
 from evergreen.serving.running_trial import Asking, RunningTrial, takes
 from evergreen.serving.shadow import MOST
+from evergreen.serving.shipper import Shipper
 from evergreen.serving.state import PoolState, Released, Rules, Trial
 from evergreen.serving.trials import Trials
+from logged import predictions_in
 
 MODEL, RULES = "flight-delay", Rules(min_requests=20, latency_p99_ms=50, prediction_psi=0.3)
 BODY = json.dumps({"records": [ROW]}).encode()
@@ -196,6 +202,44 @@ def test_no_caller_sees_a_challenger_fail_and_five_faults_take_it_off(
     run(act)
 
 
+@pytest.mark.parametrize("failing", ["late", "no number"])
+def test_the_log_tells_of_the_answer_that_the_caller_got(
+    folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = threading.Event()
+
+    def fails(matrix: np.ndarray) -> np.ndarray:
+        if failing == "late":
+            late.wait(10)
+            return np.full(len(matrix), 0.9, dtype=np.float32)
+        return np.full(len(matrix), np.nan, dtype=np.float32)
+
+    monkeypatch.setattr(running_trial, "LIMIT", 0.05)
+    store = InMemoryStore()
+
+    async def act() -> None:
+        worker = Worker(folder)
+        log = PredictionLog(folder, lambda name: files.Settings(), worker.metrics)
+        engine = Engine(worker.metrics, log)
+        worker.trials = Trials(folder, "0", Asking(engine, worker.metrics, max_rows=100))
+        good = await worker.ask(await worker.begin(), "ada")
+        answer = await worker.ask(await worker.begin(fails, stage="bake"), "ada")
+        late.set()
+        await until(lambda: not engine._asking_aside)  # the late one has come
+        log.close()
+        engine.close()
+        assert Shipper(folder, lambda: store, ArrowParts).ship_all()
+        predictions = LoggedPredictions(store)
+        for found, version, arm in ((good, 2, "canary"), (answer, 1, "champion")):
+            row = predictions.find(found.inference_ids[0])
+            assert row is not None
+            assert (row.facts["version"], row.facts["arm"]) == (version, arm)
+            assert row.facts["prediction"] == pytest.approx(answer_of(version), abs=1e-6)
+        assert len(predictions_in(store)) == 2
+
+    run(act)
+
+
 def test_the_faults_of_all_workers_count_together(folder: Path) -> None:
     async def act() -> None:
         workers = [Worker(folder, slot=str(slot)) for slot in range(3)]
@@ -276,7 +320,7 @@ def test_what_the_challenger_alone_refuses_is_its_fault(folder: Path) -> None:
 
 def test_a_queue_that_is_full_is_no_fault(folder: Path) -> None:
     class Full(Engine):
-        async def ask_aside(self, model: LoadedModel, asked: Asked, arm: str = "canary") -> Answer:
+        async def ask_aside(self, model: LoadedModel, asked: Asked, arm: str = "canary", *, within: float) -> Answer:
             raise refuse(429, "model", found="too many", allowed="fewer", do="Ask again.")
 
     async def act() -> None:
@@ -305,7 +349,7 @@ def test_one_that_is_slow_is_taken_off_once_enough_requests_are_in(folder: Path)
         worker = Worker(folder)
         running = await worker.begin(slow, rules=Rules(min_requests=20, latency_p99_ms=50))
         await asyncio.gather(*(worker.ask(running, str(key)) for key in range(19)))
-        await asyncio.sleep(2 * running_trial.LOOK)
+        await asyncio.sleep(2 * trial_guard.LOOK)
         assert not running.tripped
         assert (await worker.ask(running)).model is running.challenger
         await until(lambda: running.tripped)

@@ -24,8 +24,8 @@ def promote(
 
     \b
     It answers all callers within seconds. What rolls a version back cannot be
-    promoted over: a guard's trip, a limit of rollback_if, a hold of later, another
-    champion. Works while Airflow is down.
+    promoted over: a guard's trip, a limit of rollback_if, a hold of later,
+    another champion. Works while Airflow is down.
 
     \b
     Compose: a run of the DAG `promote`, as EVERGREEN_AIRFLOW_USER with

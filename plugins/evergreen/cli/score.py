@@ -39,16 +39,18 @@ def score(
     in the input's order. It appears whole at the end, or not at all.
 
     \b
-    Answers are those that serving gives, from the same verified bundle by the same
-    rules: a null or NaN is a missing value, an infinite number is refused, an unseen
-    category is missing or refused as the model's spec says. Columns that the model
-    does not know are no problem; one that is missing or of the wrong type is, and
-    is named before a row is scored. Rows are counted from 0, file by file.
+    Answers are those that serving gives, from the same verified bundle by the
+    same rules: a null or NaN is a missing value, an infinite number is refused,
+    an unseen category is missing or refused as the model's spec says. Columns
+    that the model does not know are no problem; one that is missing or of the
+    wrong type is, and is named before a row is scored. Rows are counted from 0,
+    file by file.
 
     \b
-    Reads a part of the rows at a time: memory does not grow with them. The ledger
-    keeps which version scored what (`evergreen history`); so does the output's own
-    metadata. For DAGs there is an operator that does the same: docs/batch-scoring.md
+    Reads a part of the rows at a time: memory does not grow with them. The
+    ledger keeps which version scored what (`evergreen history`); so does the
+    output's own metadata. For DAGs there is an operator that does the same:
+    docs/batch-scoring.md.
 
     \b
     Examples:

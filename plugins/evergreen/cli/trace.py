@@ -32,7 +32,7 @@ def trace(
     version: Annotated[int | None, typer.Argument(help="Of the model; else its champion.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where an answer, version, release or snapshot came from.
+    """Show where an answer, a version or a snapshot came from.
 
     \b
     The chain, back from what answers: release, approval (or why nobody was

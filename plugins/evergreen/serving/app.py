@@ -7,7 +7,6 @@ network, and the edge in front of a slot does not pass it on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import time
@@ -20,37 +19,22 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from evergreen.core.records import CHAMPION
 from evergreen.serving.answer import Answer
-from evergreen.serving.body import check_announced, read_body
+from evergreen.serving.body import INLINE_BYTES, check_announced, read_body
 from evergreen.serving.call import Bounded, Call, NoTrials, OnTrial, Reply, Trials
-from evergreen.serving.callers import error_body
-from evergreen.serving.endpoint import Endpoint, Headers, Written
-from evergreen.serving.engine import CHAMPION, INLINE_ROWS, Engine
+from evergreen.serving.endpoint import Endpoint, Headers
+from evergreen.serving.engine import INLINE_ROWS, Engine
 from evergreen.serving.invocations_endpoint import model_asked
-from evergreen.serving.limits import RETRY_AFTER, InFlight, Limits, overloaded, too_late
+from evergreen.serving.limits import InFlight, Limits, too_late
+from evergreen.serving.log import Log, NoLog
 from evergreen.serving.model_table import ModelTable
 from evergreen.serving.pages import Pages
-from evergreen.serving.prediction_log import Log, NoLog
 from evergreen.serving.refusals import RequestRefused
+from evergreen.serving.replies import Replies
 from evergreen.serving.routes import endpoint_of
 
-_INLINE = 16_000  # bytes of body that are read on the event loop; more would hold up the others
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_JSON = b"application/json"
-_FAILED = b'{"error":"The server failed to answer; its log has the reason under this request\'s x-request-id."}'
-_REASONS = {
-    400: "malformed",
-    401: "unauthorised",
-    404: "unknown_model",
-    408: "slow_client",
-    413: "too_large",
-    415: "unsupported",
-    422: "invalid",
-    429: "overload",
-    503: "unavailable",
-    504: "timeout",
-}  # of evergreen_request_errors_total
-_log = logging.getLogger(__name__)
 
 
 class ServingApp:
@@ -68,6 +52,7 @@ class ServingApp:
     ) -> None:
         self.limits = limits or Limits()
         self.log, self.trials = log or NoLog(), trials or NoTrials()
+        self.replies = Replies(table)
         self._table, self._metrics = table, table.metrics
         self.engine = engine or Engine(table.metrics, self.log, self.limits)
         self.in_flight = InFlight(self.limits, table.settings_of)
@@ -77,7 +62,6 @@ class ServingApp:
         self._under_way: set[asyncio.Task[None]] = set()
         self._ids, self._numbers = os.urandom(8).hex().encode(), count()
         self._routes: dict[bytes, tuple[Endpoint, str]] = {}
-        self._overloads: dict[tuple[Endpoint, str], bytes] = {}
         self._inline_rows = min(INLINE_ROWS, self.limits.max_rows)
 
     def close(self) -> None:
@@ -110,9 +94,9 @@ class ServingApp:
             call.name = name or model_asked(sorted(self._table.answering), _query(request), headers)
             body = await read_body(request, self.limits.max_body)
         except RequestRefused as refused:
-            return self.refusal(call, refused)
+            return self.replies.refusal(call, refused)
         except ClientDisconnect:
-            self._count_refusal(call, 400)
+            self.replies.count_refusal(call, 400)
             raise
         return await self.respond(call, body)
 
@@ -144,25 +128,25 @@ class ServingApp:
             if self._table.callers:
                 call.caller = self._table.callers.check(call.headers.get(b"authorization", b""), self._metrics)
             if self.in_flight.full(call.name):
-                return self._overload(call)
+                return self.replies.overload(call)
             check_announced(call.headers, self.limits.max_body)
         except RequestRefused as refused:
-            return self.refusal(call, refused)
+            return self.replies.refusal(call, refused)
         return None
 
     def start(self, call: Call, body: bytes, done: Callable[[Reply], None]) -> None:
         """Answer without a task where that can be done: a loaded model, asked of the champion, few rows."""
         model = self._table.models.get(call.name)
         trial = self.trials.of(call.name)
-        if model is None or len(body) > _INLINE or (trial is not None and trial.takes(_key(call))):
+        if model is None or len(body) > INLINE_BYTES or (trial is not None and trial.takes(_key(call))):
             return self._spawn(self._respond_to(call, body, done))
         if self.in_flight.full(call.name):
-            return done(self._overload(call))
+            return done(self.replies.overload(call))
         call.version = model.version
         try:
             asked = call.endpoint.read(model, body, call.headers)
         except Exception as error:
-            return done(self.refusal(call, error))
+            return done(self.replies.refusal(call, error))
         if len(asked.matrix) > self._inline_rows:
             return self._spawn(self._respond_to(call, body, done))
         self.in_flight.enter(call.name)
@@ -173,9 +157,9 @@ class ServingApp:
                 if isinstance(answer, Exception):
                     raise answer
                 _tell(trial, call, body, answer)
-                reply = self._reply(call, answer, call.endpoint.write(asked, answer, call.headers))
+                reply = self.replies.answer(call, answer, call.endpoint.write(asked, answer, call.headers))
             except Exception as error:
-                reply = self.refusal(call, error)
+                reply = self.replies.refusal(call, error)
             done(reply)
 
         self.engine.submit(model, asked, CHAMPION, answered)
@@ -183,15 +167,15 @@ class ServingApp:
     async def respond(self, call: Call, body: bytes) -> Reply:
         """Answer, whatever it takes: a model to be loaded, a version on trial, many rows."""
         if self.in_flight.full(call.name):
-            return self._overload(call)
+            return self.replies.overload(call)
         self.in_flight.enter(call.name)
         try:
             async with asyncio.timeout(self.limits.seconds):
                 return await self._answer(call, body)
         except TimeoutError:
-            return self.refusal(call, too_late(self.limits.seconds))
+            return self.replies.refusal(call, too_late(self.limits.seconds))
         except Exception as error:
-            return self.refusal(call, error)
+            return self.replies.refusal(call, error)
         finally:
             self.in_flight.leave(call.name)
 
@@ -202,10 +186,10 @@ class ServingApp:
         if (trial := self.trials.of(call.name)) is not None:
             asked, answer = await trial.answer(endpoint, model, body, call.headers, _key(call))
         else:
-            asked = await self._aside(len(body) > _INLINE, endpoint.read, model, body, call.headers)
+            asked = await self._aside(len(body) > INLINE_BYTES, endpoint.read, model, body, call.headers)
             answer = await self.engine.ask(model, asked)
         written = await self._aside(len(asked.matrix) > INLINE_ROWS, endpoint.write, asked, answer, call.headers)
-        return self._reply(call, answer, written)
+        return self.replies.answer(call, answer, written)
 
     async def _aside(self, is_big: bool, function: Callable[..., Any], *arguments: Any) -> Any:
         """In a thread what would hold up the others."""
@@ -220,50 +204,6 @@ class ServingApp:
 
     async def _respond_to(self, call: Call, body: bytes, done: Callable[[Reply], None]) -> None:
         done(await self.respond(call, body))
-
-    # ------------------------------------------------------------ replies
-
-    def _reply(self, call: Call, answer: Answer, written: Written) -> Reply:
-        model = answer.model
-        counts = self._metrics.of(model.name, model.release.version, answer.arm)
-        counts.observe(call.caller, time.perf_counter() - call.begun)
-        headers = [
-            (b"content-type", written.media_type),
-            (b"x-request-id", call.id),
-            (b"x-model-version", model.version.encode()),
-            *written.headers,
-        ]
-        return Reply(200, headers, written.body)
-
-    def refusal(self, call: Call, error: Exception) -> Reply:
-        """The reply to a request that is not answered; anything but a RequestRefused is our fault, and logged."""
-        headers = [(b"content-type", _JSON), (b"x-request-id", call.id)]
-        if not isinstance(error, RequestRefused):
-            _log.error("request %s failed", call.id.decode("latin-1"), exc_info=error)
-            self._count_refusal(call, 500)
-            return Reply(500, headers, _FAILED)
-        self._count_refusal(call, error.status)
-        body = error_body(error) if error.status == 401 else call.endpoint.refusal(error)
-        return Reply(error.status, [*headers, *error.headers], body)
-
-    def _overload(self, call: Call) -> Reply:
-        """429, in the cheapest way: where too many ask, this is what most of them get."""
-        body = self._overloads.get((call.endpoint, call.name))
-        if body is None:
-            body = call.endpoint.refusal(overloaded(call.name))
-            if len(self._overloads) < 1_000:
-                self._overloads[call.endpoint, call.name] = body
-        self._count_refusal(call, 429)
-        return Reply(429, [(b"content-type", _JSON), (b"x-request-id", call.id), *RETRY_AFTER], body)
-
-    def _count_refusal(self, call: Call, status: int) -> None:
-        name = call.name if call.name in self._table.answering else "(unknown)"
-        outcome = "failed" if status >= 500 else "refused"
-        caller = {"caller": call.caller} if call.caller else {}
-        self._metrics.add(
-            "evergreen_requests_total", model=name, version=call.version, outcome=outcome, **caller, arm=CHAMPION
-        )
-        self._metrics.add("evergreen_request_errors_total", model=name, reason=_REASONS.get(status, "failed"))
 
 
 def _key(call: Call) -> str:

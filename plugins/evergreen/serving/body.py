@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from evergreen.serving.refusals import RequestRefused, refuse, shown
 
+INLINE_BYTES = 16_000  # of a body that is read on the event loop; more would hold up the others
 _T = TypeVar("_T")
 
 

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from evergreen.serving import docs_page, ground_truth, openapi
 from evergreen.serving.body import read_body
 from evergreen.serving.callers import CALLER
+from evergreen.serving.log import Log
 from evergreen.serving.model_table import ModelTable
-from evergreen.serving.prediction_log import Log
 from evergreen.serving.refusals import RequestRefused
 
 

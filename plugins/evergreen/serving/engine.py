@@ -14,22 +14,24 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 
+from evergreen.core.records import CHAMPION
 from evergreen.serving.answer import Answer
 from evergreen.serving.endpoint import Asked
 from evergreen.serving.inference_id import inference_ids
 from evergreen.serving.limits import Limits, overloaded
 from evergreen.serving.loaded_model import LoadedModel
+from evergreen.serving.log import Log, NoLog
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import Log, NoLog
 
-CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
+CANARY, SHADOW = "canary", "shadow"  # a challenger's arms in the prediction log
 CHALLENGERS = 8  # threads: so many that hang at a time leave no room for others
 INLINE_ROWS = 64  # rows that are answered on the event loop; more would hold up the others
 _DRAINED_ROWS = 512  # rows of one predict call on the event loop: some 5 ms
 _log = logging.getLogger(__name__)
 
 Done = Callable[[Answer | Exception], None]
-_Waiting = tuple[Asked, Done]
+_Future = asyncio.Future[Answer]
+_Waiting = tuple[Asked, Done, _Future | None]  # a future that is done before its answer: its caller has given up
 _Key = tuple[LoadedModel, str]
 
 
@@ -46,36 +48,40 @@ class Engine:
 
     def submit(self, model: LoadedModel, asked: Asked, arm: str, done: Done) -> None:
         """Ask with the others that wait; `done` gets the answer, or what the model raised, in the next round."""
-        key = (model, arm)
-        if (waiting := self._waiting.get(key)) is not None:
-            waiting.append((asked, done))
-            return
-        self._waiting[key] = [(asked, done)]
-        asyncio.get_running_loop().call_soon(self._drain, key)
+        self._wait((model, arm), (asked, done, None))
 
     async def ask(self, model: LoadedModel, asked: Asked, arm: str = CHAMPION) -> Answer:
         """The answer; many rows are answered in a thread. Raises what the model raises."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: _Future = asyncio.get_running_loop().create_future()
+        one = (asked, _resolving(future), future)
         if len(asked.matrix) > INLINE_ROWS:
-            await self._answer_in(self._batches, (model, arm), [(asked, _resolving(future))])
+            await self._answer_in(self._batches, (model, arm), [one])
         else:
-            self.submit(model, asked, arm, _resolving(future))
+            self._wait((model, arm), one)
         return await future
 
-    async def ask_aside(self, model: LoadedModel, asked: Asked, arm: str = CANARY) -> Answer:
+    async def ask_aside(self, model: LoadedModel, asked: Asked, arm: str = CANARY, *, within: float) -> Answer:
         """The answer of a challenger, from a thread: a slow one holds up neither the champion nor other challengers.
 
-        Raises RequestRefused (429) where too many wait for it already, and what the model raises.
+        An answer that takes longer than `within` seconds, or is no finite number, is neither logged nor counted: its
+        caller gets the champion's. Raises TimeoutError then, or ValueError; RequestRefused (429) where too many wait
+        for the challenger already; and what the model raises.
         """
         key = (model, arm)
         waiting = self._aside.setdefault(key, [])
         if len(waiting) >= self._limits.max_queue:
             raise overloaded(model.name)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiting.append((asked, _resolving(future)))
+        future: _Future = asyncio.get_running_loop().create_future()
+        waiting.append((asked, _resolving(future), future))
         if key not in self._asking_aside:
             self._asking_aside[key] = asyncio.create_task(self._drain_aside(key))
-        return await future
+        try:
+            await asyncio.wait([future], timeout=within)  # what is there then is taken, else it is given up: no third
+            if not future.done():
+                raise TimeoutError(f"{model.name}: no answer within {within:.3g} s")
+            return future.result()
+        finally:
+            future.cancel()
 
     async def ask_all_aside(
         self, model: LoadedModel, asked: Sequence[Asked], arm: str = SHADOW
@@ -83,13 +89,20 @@ class Engine:
         """The answers of a challenger to many requests, or what it raised, for each: none of them waits in the loop."""
         found: list[Answer | Exception] = []
         if asked:
-            await self._answer_in(self._challengers, (model, arm), [(one, found.append) for one in asked])
+            await self._answer_in(self._challengers, (model, arm), [(one, found.append, None) for one in asked])
         return found
 
     def close(self) -> None:
         """Let go of the threads."""
         for threads in (self._batches, self._challengers):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _wait(self, key: _Key, one: _Waiting) -> None:
+        if (waiting := self._waiting.get(key)) is not None:
+            waiting.append(one)
+            return
+        self._waiting[key] = [one]
+        asyncio.get_running_loop().call_soon(self._drain, key)
 
     def _drain(self, key: _Key) -> None:
         waiting = self._waiting.pop(key)
@@ -98,7 +111,7 @@ class Engine:
             self._waiting[key] = rest
             asyncio.get_running_loop().call_soon(self._drain, key)
         try:
-            predictions, ids = _predicted(key[0], taken)
+            predictions, ids = _predicted(key, taken)
         except Exception as error:
             return self._apart(key, taken, error)
         self._finish(key, taken, predictions, ids)
@@ -109,14 +122,15 @@ class Engine:
                 taken, rest = _first_rows(waiting, _DRAINED_ROWS)
                 if rest:
                     self._aside[key] = rest
-                await self._answer_in(self._challengers, key, taken)
+                if wanted := [one for one in taken if not _given_up(one)]:
+                    await self._answer_in(self._challengers, key, wanted)
         finally:
             del self._asking_aside[key]
 
     async def _answer_in(self, threads: Executor, key: _Key, waiting: list[_Waiting]) -> None:
         try:
             loop = asyncio.get_running_loop()
-            predictions, ids = await loop.run_in_executor(threads, _predicted, key[0], waiting)
+            predictions, ids = await loop.run_in_executor(threads, _predicted, key, waiting)
         except Exception as error:
             if len(waiting) == 1:
                 return waiting[0][1](error)
@@ -131,7 +145,7 @@ class Engine:
             return waiting[0][1](error)
         for one in waiting:
             try:
-                predictions, ids = _predicted(key[0], [one])
+                predictions, ids = _predicted(key, [one])
             except Exception as its_own:
                 one[1](its_own)
             else:
@@ -141,10 +155,14 @@ class Engine:
         """Write down, count, and give everyone their rows."""
         model, arm = key
         model.usage.asked_at = time.monotonic()
-        self._log.add(model, arm, [asked for asked, _ in waiting], predictions, ids)
+        if any(map(_given_up, waiting)):
+            waiting, predictions, ids = _wanted(waiting, predictions, ids)
+            if not waiting:
+                return
+        self._log.add(model, arm, [asked for asked, _, _ in waiting], predictions, ids)
         self._metrics.of(model.name, model.release.version, arm).rows += len(ids)
         begin = 0
-        for asked, done in waiting:
+        for asked, done, _ in waiting:
             end = begin + len(asked.matrix)
             answer = Answer(model, predictions[begin:end], ids[begin:end], asked.unseen, arm)
             begin = end
@@ -156,25 +174,49 @@ class Engine:
                 _log.exception("%s: an answer could not be given", model.name)
 
 
-def _predicted(model: LoadedModel, waiting: Sequence[_Waiting]) -> tuple[np.ndarray, list[str]]:
-    matrix = waiting[0][0].matrix if len(waiting) == 1 else np.concatenate([asked.matrix for asked, _ in waiting])
+def _predicted(key: _Key, waiting: Sequence[_Waiting]) -> tuple[np.ndarray, list[str]]:
+    """Predictions and inference ids of all rows. Of a challenger they are finite: else the champion answers."""
+    model, arm = key
+    matrix = waiting[0][0].matrix if len(waiting) == 1 else np.concatenate([asked.matrix for asked, _, _ in waiting])
     predictions = model.predict(matrix)
     if len(predictions) != len(matrix):
         raise ValueError(f"{model.name}: {len(predictions)} predictions for {len(matrix)} rows")
+    if arm != CHAMPION and not np.isfinite(predictions).all():
+        raise ValueError(f"{model.name}: a prediction is no finite number")
     return predictions, inference_ids(len(matrix))
+
+
+def _given_up(one: _Waiting) -> bool:
+    return one[2] is not None and one[2].done()
+
+
+def _wanted(
+    waiting: list[_Waiting], predictions: np.ndarray, ids: list[str]
+) -> tuple[list[_Waiting], np.ndarray, list[str]]:
+    """Without those who have given up and were answered otherwise: the log must not tell of what nobody got."""
+    kept: list[_Waiting] = []
+    rows: list[int] = []
+    begin = 0
+    for one in waiting:
+        end = begin + len(one[0].matrix)
+        if not _given_up(one):
+            kept.append(one)
+            rows.extend(range(begin, end))
+        begin = end
+    return kept, predictions[rows], [ids[row] for row in rows]
 
 
 def _first_rows(waiting: list[_Waiting], most: int) -> tuple[list[_Waiting], list[_Waiting]]:
     """The first requests, with about as many rows as this, and the rest."""
     rows = 0
-    for position, (asked, _) in enumerate(waiting, 1):
+    for position, (asked, _, _) in enumerate(waiting, 1):
         rows += len(asked.matrix)
         if rows >= most:
             return waiting[:position], waiting[position:]
     return waiting, []
 
 
-def _resolving(future: asyncio.Future[Answer]) -> Done:
+def _resolving(future: _Future) -> Done:
     def done(result: Answer | Exception) -> None:
         if future.done():  # its request was given up
             return

@@ -4,8 +4,9 @@ A request for a loaded model costs no ASGI scope, no task and no event: its body
 comes back as a callback and leaves in one write. Everything unusual goes uvicorn's way and is answered by the same
 application: other paths, pipelined requests, Expect: 100-continue, a caller who does not read.
 
-Slow callers: a request must have arrived within `ARRIVAL` seconds of its first byte, else it is answered with 408. One
-who takes nothing of an answer for as long is cut off. A worker that is about to stop asks each caller to connect anew.
+Slow callers: a request must have arrived within `limits.arrival` seconds of its first byte, else it is answered with
+408. One who takes nothing of an answer for as long is cut off. A worker that is about to stop asks each caller to
+connect anew.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from evergreen.serving.body import too_large
 from evergreen.serving.call import Call, Reply
 from evergreen.serving.limits import too_slow
 
-ARRIVAL = 10.0  # seconds for a request to arrive
 KEEP_ALIVE = 65.0  # seconds of silence after which a connection is closed; proxies hold idle ones for less
 _LOOK = 1.0  # seconds between two looks at slow and idle connections
 
@@ -66,6 +66,7 @@ class ServingProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         assert isinstance(self.app, ServingApp)
         self._serving: ServingApp = self.app
+        self._arrival = self.app.limits.arrival
         self._exchange: _Exchange | None = None  # of the request that is being received
         self._receiving_since: float | None = None
         self._idle_since = self.loop.time()
@@ -132,7 +133,7 @@ class ServingProtocol(HttpToolsProtocol):
             exchange.body += body
         if len(exchange.body) > self._serving.limits.max_body:
             refused = too_large(f"more than {self._serving.limits.max_body} bytes", self._serving.limits.max_body)
-            self._reply(exchange, self._serving.refusal(exchange.call, refused))
+            self._reply(exchange, self._serving.replies.refusal(exchange.call, refused))
         return None
 
     def on_message_complete(self) -> None:
@@ -183,10 +184,10 @@ class ServingProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._receiving_since is not None:
-            if now - self._receiving_since > ARRIVAL:
+            if now - self._receiving_since > self._arrival:
                 self._too_slow()
         elif self.cycle is None:  # nothing has ever been asked
-            if now - self._idle_since > ARRIVAL:
+            if now - self._idle_since > self._arrival:
                 self.transport.close()
         elif self.cycle.response_complete and now - self._idle_since > KEEP_ALIVE:
             self.transport.close()
@@ -198,14 +199,14 @@ class ServingProtocol(HttpToolsProtocol):
             self._unread = None
         elif self._unread is None or size < self._unread[0]:
             self._unread = (size, now)
-        return self._unread is not None and now - self._unread[1] > ARRIVAL
+        return self._unread is not None and now - self._unread[1] > self._arrival
 
     def _too_slow(self) -> None:
         """408, unless an answer has begun: then only the end is left."""
         exchange = self._exchange
         if exchange is not None and not exchange.response_complete:
             exchange.keep_alive = False
-            return self._reply(exchange, self._serving.refusal(exchange.call, too_slow(ARRIVAL)))
+            return self._reply(exchange, self._serving.replies.refusal(exchange.call, too_slow(self._arrival)))
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(STATUS_LINE[408] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         return self.transport.close()

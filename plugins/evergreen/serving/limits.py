@@ -16,13 +16,14 @@ RETRY_AFTER = ((b"retry-after", b"1"),)
 class Limits:
     """Bytes of a body, rows of a request; requests in flight in one worker, its connections and bytes of models.
 
-    `seconds` for an answer.
+    `seconds` for an answer, `arrival` for a request to arrive and for an answer to be taken.
     """
 
     max_body: int = 1_000_000
     max_rows: int = 10_000
     max_queue: int = 512
     seconds: float = 10.0
+    arrival: float = 10.0
     max_connections: int = 2_000
     model_memory: int = 256_000_000
 

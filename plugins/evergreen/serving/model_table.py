@@ -18,6 +18,7 @@ from evergreen.serving.absent import absent
 from evergreen.serving.callers import KnownCallers
 from evergreen.serving.loaded_model import LoadedModel
 from evergreen.serving.metrics import Metrics
+from evergreen.serving.newer_state import NewerState
 from evergreen.serving.reasons import awaited, summed_up
 from evergreen.serving.recent import MOST, RecentModels
 from evergreen.serving.reports import Reports
@@ -47,6 +48,7 @@ class ModelTable:
         self.then: list[Callable[[PoolState], Awaitable[None]]] = []
         self.also: list[Callable[[], list[Reason]]] = []
         self._path, self._recent = folder / files.STATE, RecentModels(folder, slot)
+        self._newer = NewerState(self._path)
         self._residents = Residents(folder, metrics, memory)
         self._pending: deque[str] = deque()  # to be loaded, most urgent first
         self._seen: tuple[int, int] | None = None
@@ -127,6 +129,7 @@ class ModelTable:
         state = await asyncio.to_thread(files.read, self._path, PoolState)
         self._unread = ""
         if state is not None:
+            self._newer.applied(stamp)
             await self.apply(state)
 
     async def apply(self, state: PoolState) -> None:
@@ -182,14 +185,17 @@ class ModelTable:
             return [Reason(text, blocks=True), *told]
         refused = self._residents.refused.texts
         told += [Reason(text, model=name, blocks=True, refused=True) for name, text in refused.items()]
+        told += summed_up([_just_come(name) for name in sorted(self._newer.models() - self.state.models.keys())])
         return told + summed_up([reason for name in self._pending if (reason := self._pending_reason(name))])
 
     def reasons_of(self, name: str) -> list[Reason]:
         """Why this replica does not answer as released for one model."""
+        status = self.reports.status()  # before the state file, which is written first
         text, pending = self._residents.refused.texts.get(name), self._pending_reason(name)
         told = [Reason(text, model=name, blocks=True, refused=True)] if text else []
         told += [pending] if pending else []
-        status = self.reports.status()
+        is_new = self.state is not None and name not in self.state.models and name in self._newer.models()
+        told += [_just_come(name)] if is_new else []
         told += [awaited(name)] if name in status.awaited else []
         return told + [reason for reason in status.reasons if reason.model == name]
 
@@ -198,3 +204,7 @@ class ModelTable:
             return None
         blocks = self.settings_of(name).pinned and name not in self.models
         return Reason(f"{name} is being loaded.", model=name, blocks=blocks)
+
+
+def _just_come(name: str) -> Reason:
+    return Reason(f"{name} is released, and this worker is about to read it.", model=name, blocks=True)

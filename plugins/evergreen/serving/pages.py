@@ -20,9 +20,9 @@ from evergreen.serving.callers import CallersOnly
 from evergreen.serving.health import ready
 from evergreen.serving.limits import InFlight
 from evergreen.serving.loaded_model import LoadedModel
+from evergreen.serving.log import Log
 from evergreen.serving.metrics import exposition, gauge
 from evergreen.serving.model_table import ModelTable
-from evergreen.serving.prediction_log import Log
 from evergreen.serving.refusals import RequestRefused
 from evergreen.serving.routes import PATHS
 from evergreen.serving.state import Status

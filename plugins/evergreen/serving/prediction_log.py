@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 
@@ -34,59 +33,6 @@ SEGMENT_BYTES = 8_000_000
 TICK = 1.0  # seconds between two looks at age, disk and backlog
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
-
-
-class Log(Protocol):
-    """Keeps what was answered. May be called from any thread."""
-
-    def add(
-        self, model: LoadedModel, arm: str, asked: Sequence[Asked], predictions: np.ndarray, ids: Sequence[str]
-    ) -> None:
-        """Keep one predict call: rows and predictions of all requests in it, an inference id a row. Never raises."""
-
-    def add_truth(self, model: str, records: Sequence[Truth]) -> None:
-        """Keep what turned out to be true. Raises RequestRefused (503) where it cannot be kept."""
-
-    def reasons(self) -> list[Reason]:
-        """What ops should know of the log; nothing here blocks readiness."""
-
-    def shipping(self) -> Shipping:
-        """How far the supervisor is with shipping."""
-
-    async def run(self) -> None:
-        """For ever, beside the answers."""
-
-    def close(self) -> None:
-        """At the worker's end: what is written can be shipped."""
-
-
-class NoLog:
-    """Keeps nothing: in a rehearsal, whose callers are the platform's own."""
-
-    def add(
-        self, model: LoadedModel, arm: str, asked: Sequence[Asked], predictions: np.ndarray, ids: Sequence[str]
-    ) -> None:
-        """Nothing."""
-
-    def add_truth(self, model: str, records: Sequence[Truth]) -> None:
-        """Raises RequestRefused: a caller must not believe that it was kept."""
-        raise refuse(
-            503, "ground truth", found="a server that keeps no log", allowed="a serving pool", do="Send it to a pool."
-        )
-
-    def reasons(self) -> list[Reason]:
-        """None."""
-        return []
-
-    def shipping(self) -> Shipping:
-        """Nothing to ship."""
-        return Shipping()
-
-    async def run(self) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class _Source:

@@ -25,9 +25,10 @@ from evergreen.serving.callers import KnownCallers
 from evergreen.serving.engine import Engine
 from evergreen.serving.http import ServingProtocol, look_after
 from evergreen.serving.limits import Limits, LogLimits
+from evergreen.serving.log import NoLog
 from evergreen.serving.metrics import Metrics
 from evergreen.serving.model_table import ModelTable
-from evergreen.serving.prediction_log import NoLog, PredictionLog
+from evergreen.serving.prediction_log import PredictionLog
 from evergreen.serving.pulse import DRAIN, beat
 from evergreen.serving.running_trial import Asking
 from evergreen.serving.trials import Trials
