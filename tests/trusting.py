@@ -124,9 +124,14 @@ class World:
         return self.runs.setdefault((model, run_id), Run(model, run_id, cause, detail))
 
     def at_work(self) -> list[Run]:
-        """The runs that have not ended, those too that the reconciler has started meanwhile."""
+        """The runs that have not ended, those too that the reconciler has started meanwhile.
+
+        One that Airflow lost may be started anew under its own id: its request was not marked before the kill.
+        """
         for model, run_id in self.airflow.started:
-            self.runs.setdefault((model, run_id), Run(model, run_id))
+            known = self.runs.get((model, run_id))
+            if known is None or (known.over and self.airflow.state(model, run_id) is RunState.QUEUED):
+                self.runs[model, run_id] = Run(model, run_id)
         return [run for run in self.runs.values() if not run.over]
 
     def lose(self, run: Run) -> None:

@@ -104,7 +104,7 @@ sys.modules["scipy"] = None
 from evergreen.serving import booster
 booster.VERSION = (2, 9)
 try:
-    booster.open_booster(b"a model")
+    booster.open_booster(b"{a model}")
 except booster.BoosterFailed as failed:
     print(failed)
 """

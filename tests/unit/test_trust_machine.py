@@ -42,7 +42,9 @@ PICK = st.integers(0, 99)
 NUMBER_OF_TASKS = st.sampled_from([1, 2, 3, 4, 4, 5, 5])
 CAUSES = st.sampled_from([Cause.SCHEDULE, Cause.NEW_DATA, Cause.PERSON, Cause.API])
 ENDED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.EXPIRED)
-QUIET = 40  # passes, an hour apart, after which nothing may be left to do
+# Passes, an hour apart, after which nothing may be left to do: versions go on trial one after another, in four passes,
+# and those that wait are judged anew each time.
+QUIET = 250
 
 
 class Trust(RuleBasedStateMachine):

@@ -41,8 +41,8 @@ class Booster(Protocol):
 
 def open_booster(model: bytes) -> Booster:
     """A booster from its UBJ. Raises BoosterFailed for what is none."""
-    if not model:
-        raise BoosterFailed("an empty file")  # on which XGBoost would end the process
+    if not (model.startswith(b"{") and model.endswith(b"}")):  # XGBoost reads on beyond the end of such bytes
+        raise BoosterFailed("no whole UBJ object")
     library = native_library()
     return _NativeBooster(library, model) if library else _PackageBooster(model)
 
