@@ -30,6 +30,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 REAL = "tests/e2e/"  # real processes, which wait more than they work: they run beside the others, one stack at a time
 
+LONG = ("tests/unit/test_trust_machine.py", "tests/unit/test_kill_everywhere.py", "tests/dags/")
+
 
 class OneStackAtATime(LoadScopeScheduling):
     """One worker for all real processes, and one for the tests of any other file."""
@@ -44,5 +46,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtAT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The real processes begin."""
-    items.sort(key=lambda item: not item.nodeid.startswith(REAL))
+    """The real processes begin, then what takes long: else one worker would be left with it at the end."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(REAL), not item.nodeid.startswith(LONG)))

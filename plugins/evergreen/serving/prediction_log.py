@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -210,9 +212,21 @@ class PredictionLog:
             self._trouble = (
                 f"{have:,.0f} MB of the prediction log wait here for the store, more than the {most:,.0f} MB allowed"
             )
-        elif self._blocked:
-            self._trouble = "" if self._blocked == "backlog" else self._trouble  # a disk: until a write is taken
-            self._blocked = ""
+        elif self._blocked and (self._blocked == "backlog" or self._takes_a_write()):
+            self._blocked = self._trouble = ""
+
+    def _takes_a_write(self) -> bool:
+        """Whether the disk does again: nobody may ask for hours, and what is told must be true meanwhile."""
+        probe = self._folder / FOLDER / f".probe-{os.getpid()}"
+        try:
+            probe.parent.mkdir(exist_ok=True)
+            probe.write_bytes(bytes(4096))
+            probe.unlink()
+        except OSError:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+            return False
+        return True
 
     # ------------------------------------------------------------ what is told
 
