@@ -33,7 +33,7 @@ NEVER_READY = f'FROM {SERVING}\nENTRYPOINT ["sh", "-c", "sleep 3600"]\n'
 def roll(*words: str, tag: str = "latest", build: bool = False) -> subprocess.CompletedProcess[str]:
     """`make roll`, of the image as it is unless it is to be built."""
     arguments = words if build else ("--no-build", *words)
-    line = ["make", "-s", "roll", f"PYTHON={sys.executable}", f"ARGS={' '.join(arguments)}"]
+    line = ["make", "-s", "--no-print-directory", "roll", f"PYTHON={sys.executable}", f"ARGS={' '.join(arguments)}"]
     environment = {**os.environ, "EVERGREEN_TAG": tag}
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -142,7 +142,7 @@ def test_a_roll_whose_scheduler_is_killed_goes_on_by_itself(stack: ComposeStack,
     """And the way back to the image before, from Airflow: the colour that was stopped still has it."""
     (began,) = live_colours()
     with callers(stack, ask, version):
-        line = ["make", "-s", "roll", f"PYTHON={sys.executable}", "ARGS=--no-build"]
+        line = ["make", "-s", "--no-print-directory", "roll", f"PYTHON={sys.executable}", "ARGS=--no-build"]
         with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as rolling:
             within(60, lambda: len(live_colours()) == 2)
             stack.kill_main("scheduler")
