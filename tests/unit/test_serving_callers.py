@@ -131,9 +131,11 @@ def test_what_was_read_last_is_kept_whatever_becomes_of_the_file(tmp_path: Path)
     worker = Worker(tmp_path / "default")
     known, path = worker.table.callers, tmp_path / "default" / CALLERS
     assert known is not None
-    assert "no list of callers has come" in known.reasons()[0].text
+    (reason,) = known.reasons()
+    assert ("no list of callers has come" in reason.text, reason.blocks) == (True, True)
     worker.know({})
-    assert "no caller has a token" in known.reasons()[0].text
+    (reason,) = known.reasons()
+    assert ("no caller has a token" in reason.text, reason.blocks) == (True, False)
     worker.know({digest(TOKEN): "web-shop"})
     for damaged in (b"", b'{"names": ', b"[]"):
         path.write_bytes(damaged)

@@ -57,9 +57,14 @@ class KnownCallers:
         return name
 
     def reasons(self) -> list[Reason]:
-        """Why every request is refused, if so. It does not block: health is answered to all."""
+        """Why every request is refused, if so.
+
+        A list that has not come blocks readiness: a replica that has just started would refuse callers whom the
+        others know. An empty one does not: no other replica would answer either.
+        """
         if self._names is None:
-            return [Reason("Every request is refused: no list of callers has come from the control ledger yet.")]
+            text = "Every request is refused: no list of callers has come from the control ledger yet."
+            return [Reason(text, blocks=True)]
         if not self._names:
             return [Reason("Every request is refused: no caller has a token. `evergreen token add` makes one.")]
         return []
