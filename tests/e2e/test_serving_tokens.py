@@ -98,7 +98,7 @@ def test_without_a_list_of_callers_everyone_is_refused_and_health_says_so(tmp_pa
             return "no list of callers has come" in str(replica.ask("GET", "/v2/health/ready"))
 
         wait_for(told, 20, replica.log)
-        assert status(replica, token) == 401
+        assert status(replica, token) == 503
         assert replica.ask("GET", "/v2/health/live") == (200, {"live": True})
 
 

@@ -22,6 +22,8 @@ from evergreen.serving.state import Callers, Reason
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics", "/docs"})
 CALLER = "evergreen.caller"  # the key of the caller's name in an ASGI scope
 _ALLOWED = "'Bearer <token>' with a token that is valid now"
+_UNKNOWING = "no list of callers has come from the control ledger yet"
+_AGAIN = "Ask again in a second: another replica may know them."
 _ASK = "Ask those who run Evergreen for a token (`evergreen token add <caller>` makes one)."
 
 
@@ -46,7 +48,12 @@ class KnownCallers:
         return (self._names or {}).get(digest(token.decode("latin-1")))
 
     def check(self, authorization: bytes, metrics: Metrics) -> str:
-        """The caller's name by the header's value, empty where there is none. Raises RequestRefused (401)."""
+        """The caller's name by the header's value, empty where there is none.
+
+        Raises RequestRefused: 401, or 503 where nobody is known yet.
+        """
+        if self._names is None:
+            raise refuse(503, "replica", found=_UNKNOWING, allowed="one that knows its callers", do=_AGAIN)
         scheme, _, token = authorization.partition(b" ")
         is_bearer = scheme.lower() == b"bearer"
         name = self.name_of(token.strip()) if is_bearer else None
@@ -63,8 +70,7 @@ class KnownCallers:
         others know. An empty one does not: no other replica would answer either.
         """
         if self._names is None:
-            text = "Every request is refused: no list of callers has come from the control ledger yet."
-            return [Reason(text, blocks=True)]
+            return [Reason(f"Every request is refused: {_UNKNOWING}.", blocks=True)]
         if not self._names:
             return [Reason("Every request is refused: no caller has a token. `evergreen token add` makes one.")]
         return []
@@ -84,12 +90,13 @@ class CallersOnly:
                 scope[CALLER] = self._callers.check(given, self._metrics)
             except RequestRefused as refused:
                 headers = {name.decode(): value.decode() for name, value in refused.headers}
-                return await Response(error_body(refused), 401, headers, "application/json")(scope, receive, send)
+                answer = Response(error_body(refused), refused.status, headers, "application/json")
+                return await answer(scope, receive, send)
         return await self._app(scope, receive, send)
 
 
 def error_body(refused: RequestRefused) -> bytes:
-    """The body of a 401: the same whatever was asked."""
+    """The body of a refusal at the door: the same whatever was asked."""
     return msgspec.json.encode({"error": str(refused)})
 
 
