@@ -16,14 +16,14 @@ import uvicorn
 from bundles import ROW, make_bundle, put
 from evergreen.core.caller_tokens import digest
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving import http
-from evergreen.serving.app import ServingApp
 from evergreen.serving.callers import KnownCallers
 from evergreen.serving.limits import Limits
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import CALLERS, STATE, WORKERS, Callers, PoolState, Released, Settings, write
+from evergreen.serving.web import http
+from evergreen.serving.web.app import ServingApp
 from serving_process import wait_for
 
 PREDICT = "/models/flight-delay/predict"

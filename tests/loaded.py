@@ -8,13 +8,13 @@ import numpy as np
 import xgboost as xgb
 
 from bundles import CARRIERS, booster
-from evergreen.serving.answer import Answer
-from evergreen.serving.booster import open_booster
-from evergreen.serving.encoder import Encoder, FeatureSchema, Schema
-from evergreen.serving.endpoint import Asked, Endpoint, Headers, Written
 from evergreen.serving.inference_id import inference_ids
-from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.row_decoder import RowDecoder
+from evergreen.serving.models.booster import open_booster
+from evergreen.serving.models.encoder import Encoder, FeatureSchema, Schema
+from evergreen.serving.models.loaded_model import LoadedModel
+from evergreen.serving.models.row_decoder import RowDecoder
+from evergreen.serving.protocols.answer import Answer
+from evergreen.serving.protocols.endpoint import Asked, Endpoint, Headers, Written
 from evergreen.serving.state import Released
 
 NUMBERS = ("distance", "hour")

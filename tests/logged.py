@@ -11,11 +11,11 @@ from tests.bundles import make_bundle
 
 from evergreen.core.logged_parts import PREDICTIONS, TRUTH
 from evergreen.core.ports import Store
-from evergreen.serving.encoder import Unseen
-from evergreen.serving.endpoint import Asked
 from evergreen.serving.inference_id import inference_ids
-from evergreen.serving.loaded_model import LoadedModel, load
-from evergreen.serving.prediction_log import PredictionLog
+from evergreen.serving.log.prediction_log import PredictionLog
+from evergreen.serving.models.encoder import Unseen
+from evergreen.serving.models.loaded_model import LoadedModel, load
+from evergreen.serving.protocols.endpoint import Asked
 from evergreen.serving.state import Released
 
 

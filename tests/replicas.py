@@ -12,8 +12,8 @@ from tests.bundles import release
 from evergreen.core.ports import Ledger, Store
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving.caller_list import CallerList
-from evergreen.serving.follower import Follower, Pool
+from evergreen.serving.replica.caller_list import CallerList
+from evergreen.serving.replica.follower import Follower, Pool
 from evergreen.serving.state import (
     STATE,
     STATUS,

@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
-from evergreen.serving.app import Call, Reply, ServingApp
-from evergreen.serving.http import ServingProtocol
 from evergreen.serving.limits import Limits
+from evergreen.serving.web.app import Call, Reply, ServingApp
+from evergreen.serving.web.http import ServingProtocol
 
 HEADERS = [
     (b"content-type", b"application/json"), (b"x-request-id", b"0123456789abcdef0123456789abcdef"),

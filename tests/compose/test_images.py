@@ -124,7 +124,7 @@ def test_training_and_serving_run_the_same_xgboost() -> None:
     """In serving's image the package cannot be imported, having no SciPy: its library is asked."""
     asked = """
 from ctypes import byref, c_int
-from evergreen.serving.booster import native_library
+from evergreen.serving.models.booster import native_library
 parts = [c_int() for _ in range(3)]
 native_library().XGBoostVersion(*map(byref, parts))
 print(*(part.value for part in parts), sep=".")

@@ -14,9 +14,9 @@ import pytest
 from bundles import frame, release
 from evergreen.core.guarding import HARD_FAULTS, Counted
 from evergreen.core.records import CHALLENGER, CHAMPION, TripKind
-from evergreen.serving.guard_file import GuardFile
-from evergreen.serving.latch import latched
 from evergreen.serving.state import STATE, PoolState, read
+from evergreen.serving.trials.guard_file import GuardFile
+from evergreen.serving.trials.latch import latched
 from load_client import Answered, Plan, between, failures, load, predict
 from serving_process import Serving, serving, wait_for
 from trialling import MODEL, PLAN, try_out

@@ -10,11 +10,11 @@ import httpx
 from tests.bundles import ROW, make_bundle, put
 
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving.app import ServingApp
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import FAMILIES, Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import STATE, WORKERS, PoolState, Released, write
+from evergreen.serving.web.app import ServingApp
 
 
 def page_of(folder: Path) -> str:

@@ -17,7 +17,7 @@ from pyarrow import ipc
 from tests.bundles import CARRIERS, ROW, answer_of
 from tests.loaded import exchange, flights, numeric
 
-from evergreen.serving.predict_endpoint import PredictEndpoint
+from evergreen.serving.protocols.predict_endpoint import PredictEndpoint
 from evergreen.serving.refusals import RequestRefused
 
 ENDPOINT = PredictEndpoint()
@@ -201,7 +201,8 @@ def test_a_broken_stream_is_refused_and_never_more() -> None:
 
 def test_arro3_comes_with_the_first_arrow_request_alone() -> None:
     code = (
-        "import sys; from evergreen.serving import worker; from evergreen.serving.predict_endpoint import _arrow\n"
+        "import sys; from evergreen.serving import worker\n"
+        "from evergreen.serving.protocols.predict_endpoint import _arrow\n"
         "assert not any(name.startswith('arro3') for name in sys.modules); _arrow(); assert 'arro3.core' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,14 +16,14 @@ from starlette.applications import Starlette
 from tests.loaded import flights, numeric
 
 from evergreen.core.records import Truth
-from evergreen.serving.caller_pages import CallerPages
 from evergreen.serving.callers import OPEN
-from evergreen.serving.docs_page import HEADERS, PAGE
 from evergreen.serving.inference_id import inference_ids
-from evergreen.serving.log import NoLog
+from evergreen.serving.log.answer_log import NoLog
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.openapi import document
 from evergreen.serving.refusals import refuse
+from evergreen.serving.web.caller_pages import CallerPages
+from evergreen.serving.web.docs_page import HEADERS, PAGE
+from evergreen.serving.web.openapi import document
 
 TRUTH = "/models/flight-delay/ground-truth"
 

@@ -13,10 +13,10 @@ from evergreen import wiring
 from evergreen.core.forgotten import hash_of
 from evergreen.core.ports import Ledger
 from evergreen.core.records import CandidateState, Release, ServingSettings, Truth
-from evergreen.serving.encoder import Unseen
+from evergreen.serving.log.prediction_log import PredictionLog
+from evergreen.serving.log.shipper import Shipper
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import PredictionLog
-from evergreen.serving.shipper import Shipper
+from evergreen.serving.models.encoder import Unseen
 from evergreen.serving.state import Released, Settings
 from ledgers import release
 from records import make_candidate, make_snapshot, make_verdict

@@ -16,9 +16,9 @@ from evergreen.core.ports import Ledger
 from evergreen.core.records import FLEET, Truth
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
+from evergreen.serving.log.prediction_log import PredictionLog
+from evergreen.serving.log.shipper import Shipper
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import PredictionLog
-from evergreen.serving.shipper import Shipper
 from evergreen.serving.state import Settings
 from evergreen.steps.forget import Done, forget
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from evergreen.serving.ground_truth import allow, read
 from evergreen.serving.inference_id import inference_ids
+from evergreen.serving.log.ground_truth import allow, read
 from evergreen.serving.refusals import RequestRefused
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

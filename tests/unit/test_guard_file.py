@@ -11,8 +11,18 @@ from pathlib import Path
 import pytest
 
 from evergreen.core.records import CHALLENGER, CHAMPION, TripKind
-from evergreen.serving.guard_file import ARM, ARMS, FAULTS, GUARD, LATENCY, PREDICTIONS, REQUESTS, GuardFile, files_of
-from evergreen.serving.latch import LATCHES, latch, latched, unlatch
+from evergreen.serving.trials.guard_file import (
+    ARM,
+    ARMS,
+    FAULTS,
+    GUARD,
+    LATENCY,
+    PREDICTIONS,
+    REQUESTS,
+    GuardFile,
+    files_of,
+)
+from evergreen.serving.trials.latch import LATCHES, latch, latched, unlatch
 
 
 def in_processes(count: int, act: Callable[[int], None]) -> None:
@@ -136,6 +146,6 @@ def test_on_a_full_disk_the_finding_comes_back(tmp_path: Path, monkeypatch: pyte
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("evergreen.serving.latch.replace", full)
+    monkeypatch.setattr("evergreen.serving.trials.latch.replace", full)
     assert latch(tmp_path, "r1", TripKind.LATENCY, "slow").reason == "slow"
     assert latched(tmp_path, "r1") is None

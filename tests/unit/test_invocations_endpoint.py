@@ -9,7 +9,7 @@ import pytest
 from tests.bundles import ROW, answer_of
 from tests.loaded import exchange, flights, numeric
 
-from evergreen.serving.invocations_endpoint import IDS_TOLD, InvocationsEndpoint, model_asked
+from evergreen.serving.protocols.invocations_endpoint import IDS_TOLD, InvocationsEndpoint, model_asked
 from evergreen.serving.refusals import RequestRefused
 
 ENDPOINT = InvocationsEndpoint()

@@ -7,8 +7,8 @@ import pytest
 
 from evergreen.core.guarding import Counted, judge
 from evergreen.core.records import PREDICTION_BINS
-from evergreen.serving.prediction_bins import PredictionBins, edges
 from evergreen.serving.state import Rules
+from evergreen.serving.trials.prediction_bins import PredictionBins, edges
 
 RULES = Rules(min_requests=0, prediction_psi=0.3)
 RNG = np.random.default_rng(5)

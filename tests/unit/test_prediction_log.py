@@ -21,15 +21,15 @@ from evergreen.core.logged_parts import FORGOTTEN, PREDICTIONS, day_of
 from evergreen.core.ports import Store
 from evergreen.core.records import Truth
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving import prediction_log, segments
 from evergreen.serving.limits import LogLimits
-from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.log import NoLog
+from evergreen.serving.log import prediction_log, segments
+from evergreen.serving.log.answer_log import NoLog
+from evergreen.serving.log.prediction_log import PredictionLog
+from evergreen.serving.log.segments import Segment, finished, payloads
+from evergreen.serving.log.shipper import Shipper
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import PredictionLog
+from evergreen.serving.models.loaded_model import LoadedModel
 from evergreen.serving.refusals import RequestRefused
-from evergreen.serving.segments import Segment, finished, payloads
-from evergreen.serving.shipper import Shipper
 from evergreen.serving.state import SHIPPING, Settings, Shipping, read, write
 
 DROPPED = "evergreen_log_dropped_rows_total"

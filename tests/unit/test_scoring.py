@@ -28,8 +28,8 @@ from evergreen.core.ports import Ledger, Store
 from evergreen.scoring import Order, Scored, score
 from evergreen.scoring.tables import Tables
 from evergreen.scoring.version import NoVersion, version_of
-from evergreen.serving.encoder import Encoder
-from evergreen.serving.loaded_model import load
+from evergreen.serving.models.encoder import Encoder
+from evergreen.serving.models.loaded_model import load
 from evergreen.serving.refusals import Problems, RequestRefused
 from evergreen.serving.state import Released
 

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from tests.bundles import ROW, answer_of, make_bundle, put
 
-from evergreen.serving.app import ServingApp
 from evergreen.serving.limits import Limits
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import STATE, STATUS, WORKERS, PoolState, Reason, Released, Status, write
+from evergreen.serving.web.app import ServingApp
 from evergreen.wiring import Settings, store
 
 PREDICT, INFER = "/models/flight-delay/predict", "/v2/models/flight-delay/infer"

@@ -12,8 +12,8 @@ import pytest
 import xgboost as xgb
 from tests.bundles import booster as small_booster
 
-from evergreen.serving import booster
-from evergreen.serving.booster import BoosterFailed, open_booster
+from evergreen.serving.models import booster
+from evergreen.serving.models.booster import BoosterFailed, open_booster
 
 ROWS, FEATURES, CATEGORIES = 700, 6, 40
 LABELS = {
@@ -101,7 +101,7 @@ def test_where_the_package_cannot_be_imported_it_says_so() -> None:
     program = """
 import sys
 sys.modules["scipy"] = None
-from evergreen.serving import booster
+from evergreen.serving.models import booster
 booster.VERSION = (2, 9)
 try:
     booster.open_booster(b"{a model}")

@@ -17,12 +17,12 @@ from tests.bundles import ROW, make_bundle, put
 
 from evergreen.core.caller_tokens import digest, new_token
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving.app import ServingApp
 from evergreen.serving.callers import OPEN, KnownCallers
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics, memory_peak
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import CALLERS, STATE, WORKERS, Callers, PoolState, Released, Status, read, write
+from evergreen.serving.web.app import ServingApp
 from replicas import Replica
 
 TOKEN = "evg_the-token-of-the-web-shop"

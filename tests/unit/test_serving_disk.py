@@ -16,10 +16,10 @@ from tests.bundles import release_bundle
 
 from disks import fill, small_disk
 from evergreen.core.caller_tokens import digest
-from evergreen.serving import release_follower as following
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica import release_follower as following
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import (
     CALLERS,
     STATE,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.bundles import CARRIERS, booster, frame, offline
 
-from evergreen.serving.encoder import Encoded, Encoder, FeatureSchema, Schema
+from evergreen.serving.models.encoder import Encoded, Encoder, FeatureSchema, Schema
 from evergreen.serving.refusals import LISTED, Problems, RequestRefused
 
 NUMBERS = st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evergreen.serving.endings import CRASHED, HUNG, KILLED, OOM, Endings
+from evergreen.serving.replica.endings import CRASHED, HUNG, KILLED, OOM, Endings
 
 
 def events(folder: Path, oom_kills: int) -> None:
@@ -45,6 +45,6 @@ def test_it_is_told_for_a_while_and_counted_for_good(tmp_path: Path, monkeypatch
     endings.add("0", -signal.SIGKILL, hung=False)
     endings.add("1", -signal.SIGKILL, hung=False)
     assert "worker 1 " in endings.reasons()[0].text
-    monkeypatch.setattr("evergreen.serving.endings.TOLD_FOR", 0.0)
+    monkeypatch.setattr("evergreen.serving.replica.endings.TOLD_FOR", 0.0)
     assert endings.reasons() == []
     assert endings.counts[KILLED] == 2

@@ -14,16 +14,16 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from evergreen.serving.answer import Answer
-from evergreen.serving.endpoint import Asked
 from evergreen.serving.engine import INLINE_ROWS, Engine
 from evergreen.serving.inference_id import inference_ids
 from evergreen.serving.limits import Limits
-from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.log import NoLog
+from evergreen.serving.log.answer_log import NoLog
 from evergreen.serving.metrics import Metrics
+from evergreen.serving.models.loaded_model import LoadedModel
+from evergreen.serving.models.usage import Usage
+from evergreen.serving.protocols.answer import Answer
+from evergreen.serving.protocols.endpoint import Asked
 from evergreen.serving.refusals import RequestRefused
-from evergreen.serving.usage import Usage
 
 BAD = 666.0
 

@@ -14,7 +14,7 @@ from evergreen.core import bundle as bundles
 from evergreen.core.errors import ServiceFailed
 from evergreen.core.records import ServingSettings
 from evergreen.fakes.ledger import in_memory_ledger
-from evergreen.serving import listening
+from evergreen.serving.replica import listening
 from evergreen.serving.state import (
     BUNDLES,
     STATE,

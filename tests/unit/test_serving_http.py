@@ -13,7 +13,7 @@ from tests.bundles import ROW, answer_of
 from tests.http_server import BODY, LIVE, PREDICT, Answer, Connection, Server, request, served
 
 from evergreen.serving.limits import Limits
-from evergreen.serving.loaded_model import LoadedModel
+from evergreen.serving.models.loaded_model import LoadedModel
 from serving_process import wait_for
 
 

@@ -15,10 +15,10 @@ from tests.training_data import make_rows, make_spec
 
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import BundleRefused
-from evergreen.serving.loaded_model import LoadedModel, load
-from evergreen.serving.records_endpoint import RecordsEndpoint
+from evergreen.serving.models.loaded_model import LoadedModel, load
+from evergreen.serving.protocols.records_endpoint import RecordsEndpoint
+from evergreen.serving.protocols.tensors_endpoint import metadata
 from evergreen.serving.state import Released
-from evergreen.serving.tensors_endpoint import metadata
 from evergreen.wiring import trainer
 
 
@@ -117,8 +117,8 @@ def test_a_worker_imports_nothing_of_ledger_training_or_airflow(tmp_path: Path) 
     program = f"""
 import evergreen.serving.worker, json, sys
 from pathlib import Path
-from evergreen.serving.loaded_model import load
-from evergreen.serving.records_endpoint import RecordsEndpoint
+from evergreen.serving.models.loaded_model import load
+from evergreen.serving.protocols.records_endpoint import RecordsEndpoint
 from evergreen.serving.state import Released
 model = load(Path({str(tmp_path)!r}), "flight-delay", Released(1, "r", {made!r}, 1))
 body = b'{{"records": [{{"distance": 1, "hour": 2, "carrier": "AA"}}]}}'

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evergreen.serving.encoder import Encoder, FeatureSchema, Schema
-from evergreen.serving.records_endpoint import read_strictly
+from evergreen.serving.models.encoder import Encoder, FeatureSchema, Schema
+from evergreen.serving.models.row_decoder import RowDecoder
+from evergreen.serving.protocols.records_endpoint import read_strictly
 from evergreen.serving.refusals import RequestRefused
-from evergreen.serving.row_decoder import RowDecoder
 
 NAMES = ["distance", "a b.c/ü", "class", "carrier"]
 CARRIERS = ["", "AA", "DL", "ü"]

@@ -13,11 +13,11 @@ import pytest
 from tests.bundles import ROW
 from tests.http_server import LIVE, PREDICT, Connection, request, served
 
-from evergreen.serving import http
 from evergreen.serving.limits import Limits
-from evergreen.serving.loaded_model import LoadedModel
 from evergreen.serving.metrics import memory
+from evergreen.serving.models.loaded_model import LoadedModel
 from evergreen.serving.state import Settings
+from evergreen.serving.web import http
 from serving_process import wait_for
 
 SOON = Limits(arrival=0.3)

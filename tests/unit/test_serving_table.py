@@ -12,11 +12,11 @@ import pytest
 from tests.bundles import make_bundle
 from tests.serving_process import wait_for
 
-from evergreen.serving import residents
-from evergreen.serving.loaded_model import LoadedModel, load
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
-from evergreen.serving.recent import MOST
+from evergreen.serving.models import residents
+from evergreen.serving.models.loaded_model import LoadedModel, load
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.models.recent import MOST
 from evergreen.serving.refusals import RequestRefused
 from evergreen.serving.state import BUNDLES, STATE, WORKERS, PoolState, Released, Settings, WorkerReport, read, write
 
@@ -288,7 +288,7 @@ def test_a_swap_does_not_wait_for_models_that_requests_wait_for(
 
 
 def test_a_failure_that_is_not_the_bundles_is_tried_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evergreen.serving.refused.AGAIN", 0.3)
+    monkeypatch.setattr("evergreen.serving.models.refused.AGAIN", 0.3)
     failing = iter([MemoryError("no room")])
 
     def load_later(folder: Path, name: str, release: Released) -> LoadedModel:
@@ -317,7 +317,7 @@ def test_of_many_models_a_start_loads_those_asked_last_before_it_answers(
     pool.table._recent._next = 0.0
     pool.follow()
     restarted = pool.new(ROOM)
-    monkeypatch.setattr("evergreen.serving.model_table._SLICE", 0.0)
+    monkeypatch.setattr("evergreen.serving.models.model_table._SLICE", 0.0)
     asyncio.run(restarted.refresh())
     assert list(restarted.models)[:MOST] == names[:MOST]
     assert len(restarted.models) == MOST
@@ -332,9 +332,9 @@ def test_a_pinned_model_that_is_missing_blocks_and_others_do_not(pool: Pool, mon
     pool.release("pinned", pinned=True)
     pool.release(*"abcdefgh")
     monkeypatch.setattr(residents.Residents, "bring", _nothing)
-    monkeypatch.setattr("evergreen.serving.model_table.MOST", 0)
-    monkeypatch.setattr("evergreen.serving.model_table._SOON", (0, 0))
-    monkeypatch.setattr("evergreen.serving.model_table._SLICE", 0.0)
+    monkeypatch.setattr("evergreen.serving.models.model_table.MOST", 0)
+    monkeypatch.setattr("evergreen.serving.models.model_table._SOON", (0, 0))
+    monkeypatch.setattr("evergreen.serving.models.model_table._SLICE", 0.0)
     asyncio.run(pool.table.refresh())
     told = pool.table.own_reasons()
     assert [reason.blocks for reason in told] == [True, False, False, False, False, False]

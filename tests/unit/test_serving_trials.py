@@ -21,23 +21,23 @@ from evergreen.adapters.parquet_parts import ArrowParts
 from evergreen.core.guarding import HARD_FAULTS, Counted
 from evergreen.core.records import CHALLENGER, CHAMPION, TripKind
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving import running_trial, trial_guard
 from evergreen.serving import state as files
-from evergreen.serving.answer import Answer
-from evergreen.serving.endpoint import Asked
 from evergreen.serving.engine import Engine
-from evergreen.serving.guard_file import GuardFile
-from evergreen.serving.latch import latched
-from evergreen.serving.loaded_model import LoadedModel, load
+from evergreen.serving.log.prediction_log import PredictionLog
+from evergreen.serving.log.shipper import Shipper
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.prediction_log import PredictionLog
-from evergreen.serving.records_endpoint import RecordsEndpoint
+from evergreen.serving.models.loaded_model import LoadedModel, load
+from evergreen.serving.protocols.answer import Answer
+from evergreen.serving.protocols.endpoint import Asked
+from evergreen.serving.protocols.records_endpoint import RecordsEndpoint
 from evergreen.serving.refusals import RequestRefused, refuse
-from evergreen.serving.running_trial import Asking, RunningTrial, takes
-from evergreen.serving.shadow import MOST
-from evergreen.serving.shipper import Shipper
 from evergreen.serving.state import PoolState, Released, Rules, Trial
-from evergreen.serving.trials import Trials
+from evergreen.serving.trials import running_trial, trial_guard
+from evergreen.serving.trials.guard_file import GuardFile
+from evergreen.serving.trials.latch import latched
+from evergreen.serving.trials.running_trial import Asking, RunningTrial, takes
+from evergreen.serving.trials.shadow import MOST
+from evergreen.serving.trials.trial_table import Trials
 from logged import predictions_in
 
 MODEL, RULES = "flight-delay", Rules(min_requests=20, latency_p99_ms=50, prediction_psi=0.3)
@@ -461,7 +461,7 @@ def test_a_challenger_that_cannot_be_loaded_is_off_trial(folder: Path) -> None:
 def test_without_room_to_count_nobody_is_asked_and_it_is_tried_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evergreen.serving.trials.RETRY", 0.05)
+    monkeypatch.setattr("evergreen.serving.trials.trial_table.RETRY", 0.05)
 
     async def act() -> None:
         worker = Worker(folder)

@@ -11,9 +11,9 @@ import pytest
 from tests.bundles import ROW, answer_of
 from tests.loaded import exchange, flights, numeric
 
-from evergreen.serving.endpoint import Headers
+from evergreen.serving.protocols.endpoint import Headers
+from evergreen.serving.protocols.tensors_endpoint import TensorsEndpoint, metadata
 from evergreen.serving.refusals import RequestRefused
-from evergreen.serving.tensors_endpoint import TensorsEndpoint, metadata
 
 ENDPOINT = TensorsEndpoint()
 FLIGHTS, NUMERIC = flights(), numeric()

@@ -10,10 +10,10 @@ import pytest
 from bundles import make_bundle, put
 from evergreen.core import bundle as bundles
 from evergreen.core.records import CHALLENGER, CHAMPION, Release, RolloutState, Trip, TripKind
-from evergreen.serving import trial_follower
-from evergreen.serving.guard_file import ARM, ARMS, FAULTS, GUARD, REQUESTS, GuardFile
-from evergreen.serving.latch import LATCHES, latch
+from evergreen.serving.replica import trial_follower
 from evergreen.serving.state import BUNDLES, STATE, PoolState, Rules, Trial, read
+from evergreen.serving.trials.guard_file import ARM, ARMS, FAULTS, GUARD, REQUESTS, GuardFile
+from evergreen.serving.trials.latch import LATCHES, latch
 from replicas import Replica
 from trialling import MODEL, enter, prepare, try_out
 
@@ -79,7 +79,9 @@ def test_what_goes_live_is_the_champion_before_its_trial_is_forgotten(
     release = tried(replica, state=RolloutState.BAKE, weight=100)
     replica.follower.poll()
     written: list[PoolState] = []
-    monkeypatch.setattr("evergreen.serving.state_file.files.write", lambda path, state, **_: written.append(state))
+    monkeypatch.setattr(
+        "evergreen.serving.replica.state_file.files.write", lambda path, state, **_: written.append(state)
+    )
     replica.ledger.releases.go_live(release.id, NOW)
     replica.follower.poll()
     seen = [(s.models[MODEL].version, MODEL in s.trials) for s in written if isinstance(s, PoolState)]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from evergreen.serving.encoder import FeatureSchema, Schema
+from evergreen.serving.models.encoder import FeatureSchema, Schema
 from evergreen.serving.refusals import Problem, Problems, did_you_mean, shown, some
 
 

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from evergreen.scoring.columns import wrong_columns
 from evergreen.scoring.refused import all_refused, refused
-from evergreen.serving.encoder import Schema
+from evergreen.serving.models.encoder import Schema
 
 BATCH_ROWS = 65_536
 _BATCH_BYTES = 64_000_000  # of values in memory, about: fewer rows where they are wide

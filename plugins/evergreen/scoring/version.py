@@ -14,8 +14,8 @@ from evergreen.core import champion
 from evergreen.core.errors import FoundProblem
 from evergreen.core.ports import Ledger, Store
 from evergreen.core.records import Candidate
-from evergreen.serving.encoder import Schema
-from evergreen.serving.loaded_model import load
+from evergreen.serving.models.encoder import Schema
+from evergreen.serving.models.loaded_model import load
 from evergreen.serving.state import Released
 
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from evergreen.core.errors import EvergreenError, ServiceFailed
 from evergreen.core.records import Release
-from evergreen.serving.fixed import FORM, parse_only
-from evergreen.serving.supervisor import Options, serve
+from evergreen.serving.replica.fixed import FORM, parse_only
+from evergreen.serving.replica.supervisor import Options, serve
 
 AUTH = "EVERGREEN_SERVING_AUTH"
 

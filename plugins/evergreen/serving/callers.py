@@ -31,7 +31,8 @@ class KnownCallers:
     """The callers of callers.json. What was read last is kept whatever becomes of the file."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._seen = path, None
+        self._path = path
+        self._seen: tuple[int, int] | None = None
         self._names: dict[str, str] | None = None
 
     def refresh(self) -> None:

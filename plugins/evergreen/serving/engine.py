@@ -15,13 +15,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 
 from evergreen.core.records import CHAMPION
-from evergreen.serving.answer import Answer
-from evergreen.serving.endpoint import Asked
 from evergreen.serving.inference_id import inference_ids
 from evergreen.serving.limits import Limits, overloaded
-from evergreen.serving.loaded_model import LoadedModel
-from evergreen.serving.log import Log, NoLog
+from evergreen.serving.log.answer_log import Log, NoLog
 from evergreen.serving.metrics import Metrics
+from evergreen.serving.models.loaded_model import LoadedModel
+from evergreen.serving.protocols.answer import Answer
+from evergreen.serving.protocols.endpoint import Asked
 
 CANARY, SHADOW = "canary", "shadow"  # a challenger's arms in the prediction log
 CHALLENGERS = 8  # threads: so many that hang at a time leave no room for others

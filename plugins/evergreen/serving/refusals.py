@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ParamSpec
 
 from evergreen.core.errors import EvergreenError
 
 ResponseHeaders = tuple[tuple[bytes, bytes], ...]
 LISTED = 10  # problems told in one answer; the rest are counted
+_P = ParamSpec("_P")
 _SHOWN = 60  # characters of a value repeated in an error
 
 
@@ -49,11 +50,11 @@ class Problems:
         self._listed: list[Problem] = []
         self._total = 0
 
-    def add(self, problem: Callable[[], Problem]) -> None:
-        """Count a problem, and keep it if it is among the first."""
+    def add(self, problem: Callable[_P, Problem], *given: _P.args, **named: _P.kwargs) -> None:
+        """Count a problem, and keep what `problem` makes of the rest if it is among the first."""
         self._total += 1
         if len(self._listed) < LISTED:
-            self._listed.append(problem())
+            self._listed.append(problem(*given, **named))
 
     def raise_if_any(self) -> None:
         """Raise RequestRefused (422) if a problem was added."""

@@ -140,7 +140,8 @@ class Shipping(msgspec.Struct, frozen=True):
     written_at: float = 0
 
 
-_T = TypeVar("_T", PoolState, Callers, Status, Shipping, WorkerReport)
+File = PoolState | Callers | Status | Shipping | Recent | WorkerReport
+_T = TypeVar("_T", PoolState, Callers, Status, Shipping, Recent, WorkerReport)
 
 
 def read(path: Path, kind: type[_T]) -> _T | None:
@@ -153,7 +154,7 @@ def read(path: Path, kind: type[_T]) -> _T | None:
         raise ValueError(f"{path.name}: found {error}; allowed: what this version of Evergreen writes") from error
 
 
-def write(path: Path, value: PoolState | Callers | Status | Shipping | WorkerReport, *, durable: bool = False) -> None:
+def write(path: Path, value: File, *, durable: bool = False) -> None:
     """Replace the file in one step; `durable` also over a power cut.
 
     Where the disk is full, the file is written over in its place: a release that is here already can still be rolled

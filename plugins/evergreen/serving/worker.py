@@ -20,18 +20,18 @@ from pathlib import Path
 import uvicorn
 
 from evergreen.serving import state as files
-from evergreen.serving.app import ServingApp
 from evergreen.serving.callers import KnownCallers
 from evergreen.serving.engine import Engine
-from evergreen.serving.http import ServingProtocol, look_after
 from evergreen.serving.limits import Limits, LogLimits
-from evergreen.serving.log import NoLog
+from evergreen.serving.log.answer_log import NoLog
+from evergreen.serving.log.prediction_log import PredictionLog
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
-from evergreen.serving.prediction_log import PredictionLog
+from evergreen.serving.models.model_table import ModelTable
 from evergreen.serving.pulse import DRAIN, beat
-from evergreen.serving.running_trial import Asking
-from evergreen.serving.trials import Trials
+from evergreen.serving.trials.running_trial import Asking
+from evergreen.serving.trials.trial_table import Trials
+from evergreen.serving.web.app import ServingApp
+from evergreen.serving.web.http import ServingProtocol, look_after
 
 _SWITCH = 0.0005  # seconds that a thread with a large batch may keep the event loop waiting for the interpreter
 _GRACE = 3  # seconds for requests under way once the supervisor is gone
