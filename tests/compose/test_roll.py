@@ -112,7 +112,7 @@ def test_ten_rolls_lose_no_request(stack: ComposeStack, ask: Ask, version: str) 
 
 @pytest.mark.parametrize(
     ("image", "told"),
-    [(DOES_NOT_START, "was started and ended with exit code 1"), (NEVER_READY, "did not answer rightly within 120 s")],
+    [(DOES_NOT_START, "was started and ended "), (NEVER_READY, "did not answer rightly within 120 s")],
     ids=["does not start", "never ready"],
 )
 def test_a_broken_image_is_rolled_back_by_itself(

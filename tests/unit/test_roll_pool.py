@@ -263,7 +263,8 @@ def test_one_that_never_gets_ready_is_stopped_and_the_active_one_never_touched(w
     ("how", "told"),
     [
         ({"state": "exited", "exit_code": 1}, "ended with exit code 1"),
-        ({"restarts": 1, "exit_code": 3}, "ended with exit code 3"),  # Docker has started it again
+        ({"state": "restarting", "restarts": 1, "exit_code": 3}, "ended with exit code 3"),
+        ({"restarts": 1}, "ended by itself"),  # Docker has started it again, and forgotten its exit code
         ({"state": "restarting", "out_of_memory": True}, "ran out of memory"),
     ],
 )

@@ -25,6 +25,7 @@ from evergreen.steps.rehearse import ask_golden_rows
 
 if TYPE_CHECKING:
     from evergreen.core.ports import EdgeProxy, EdgeServer, Ledger, ServingClient, SlotContainers, Store
+    from evergreen.core.slot_health import SlotFacts
 
 LASTS = timedelta(minutes=10)  # of the lease: longer than a roll
 log = logging.getLogger(__name__)
@@ -175,8 +176,7 @@ class _Roll:
         """What keeps it from answering, empty if nothing does. Raises RollFailed for what no waiting changes."""
         facts = self.outside.containers.look(new)
         if facts.restarts or facts.state != "running":
-            how = "ran out of memory" if facts.out_of_memory else f"ended with exit code {facts.exit_code}"
-            raise RollFailed(f"{new} was started and {how}. See `docker logs {new}`.")
+            raise RollFailed(f"{new} was started and {_end(facts)}. See `docker logs {new}`.")
         url = self.outside.url(new)
         return self.outside.client.readiness(url) or self._golden_rows(url)
 
@@ -299,3 +299,10 @@ class _Roll:
 
     def _in(self, seconds: float) -> datetime:
         return self.waits.clock() + timedelta(seconds=seconds)
+
+
+def _end(facts: SlotFacts) -> str:
+    """How it ended. One that Docker has started again meanwhile tells no exit code."""
+    if facts.out_of_memory:
+        return "ran out of memory"
+    return "ended by itself" if facts.state == "running" else f"ended with exit code {facts.exit_code}"
