@@ -18,6 +18,7 @@ from evergreen.core.ports.answering import (
 from evergreen.core.ports.data import Snapshots, Source, Store, StoredFile
 from evergreen.core.ports.edge import Door, EdgeProxy, EdgeServer
 from evergreen.core.ports.ledger import (
+    Alerts,
     Approvals,
     Events,
     Heartbeats,
@@ -26,6 +27,7 @@ from evergreen.core.ports.ledger import (
     Ledger,
     Models,
     Notices,
+    Points,
     Pools,
     Releases,
     Replicas,
@@ -43,6 +45,7 @@ from evergreen.core.ports.validation import ExpectationResult, ValidationReport,
 
 __all__ = [
     "GRACE",
+    "Alerts",
     "Aliases",
     "Answer",
     "Approvals",
@@ -59,6 +62,7 @@ __all__ = [
     "Models",
     "Notices",
     "PartWriter",
+    "Points",
     "Pools",
     "Predictions",
     "Registry",

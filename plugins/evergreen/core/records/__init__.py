@@ -20,6 +20,14 @@ from evergreen.core.records.logged import (
     LoggedRows,
     Truth,
 )
+from evergreen.core.records.monitoring import (
+    ALL,
+    ANY_VERSION,
+    Alert,
+    MetricPoint,
+    RuleState,
+    Severity,
+)
 from evergreen.core.records.people import (
     FLEET,
     Approval,
@@ -66,6 +74,8 @@ from evergreen.core.records.trials import (
 )
 
 __all__ = [
+    "ALL",
+    "ANY_VERSION",
     "CHALLENGER",
     "CHAMPION",
     "ENDED",
@@ -74,6 +84,7 @@ __all__ = [
     "ON_TRIAL",
     "PREDICTION_BINS",
     "REFUSED",
+    "Alert",
     "Approval",
     "ApprovalState",
     "ArmCount",
@@ -92,6 +103,7 @@ __all__ = [
     "LoggedBy",
     "LoggedFeature",
     "LoggedRows",
+    "MetricPoint",
     "Notice",
     "NoticeKind",
     "Part",
@@ -104,7 +116,9 @@ __all__ = [
     "RequestState",
     "RolloutPlan",
     "RolloutState",
+    "RuleState",
     "ServingSettings",
+    "Severity",
     "SliceResult",
     "SlotEvent",
     "Snapshot",

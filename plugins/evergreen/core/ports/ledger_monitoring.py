@@ -1,0 +1,65 @@
+"""The parts of the ledger that the monitor writes: values of metrics, the state of rules, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from evergreen.core.records import Alert, MetricPoint, RuleState
+
+
+class Points(Protocol):
+    """Values of metrics by period. What was computed earlier stays, beside what counts now."""
+
+    def put(self, points: Iterable[MetricPoint]) -> int:
+        """Keep those that say something new, in one transaction; how many did.
+
+        One says nothing new where the last computed point of the same model, version, name, slice and period has the
+        same value, rows, low and high.
+        """
+
+    def latest(
+        self, model: str, *, names: Collection[str] | None = None, since: datetime | None = None
+    ) -> list[MetricPoint]:
+        """Of each version, name, slice and period the point computed last, by name, slice, version and start.
+
+        `since`: of periods that end after then.
+        """
+
+    def history(self, model: str, name: str, slice: str, start: datetime) -> list[MetricPoint]:
+        """All points of the periods that begin then, of all versions, in order of `computed_at`."""
+
+    def thin(self, before: datetime, *, keep: Collection[str]) -> int:
+        """Remove points of periods that ended before then, but for the metrics named, and of those all but the last
+        computed; how many went."""
+
+
+class Alerts(Protocol):
+    """The state of rules, and alerts with their history."""
+
+    def states(self, models: Collection[str] | None = None) -> dict[tuple[str, str], RuleState]:
+        """By model and rule; of all models where none are named."""
+
+    def save(self, states: Iterable[RuleState]) -> None:
+        """Keep each in place of the one before, in one transaction."""
+
+    def open(self, alert: Alert, state: RuleState) -> Alert:
+        """Open an alert and keep its rule's state, in one transaction. A rule that has an open one keeps that: it comes
+        back."""
+
+    def update(self, alert_id: str, *, worst: float | None = None, request_id: str | None = None) -> None:
+        """Tell what became of an open one. KeyError if there is no such alert."""
+
+    def close(self, alert_id: str, state: RuleState, *, why: str, value: float | None, now: datetime) -> Alert:
+        """Close it and keep its rule's state, in one transaction. Closed already: it stays as it is."""
+
+    def open_ones(self, model: str | None = None) -> list[Alert]:
+        """Those that are open, oldest first."""
+
+    def history(self, model: str | None = None, *, since: datetime | None = None, limit: int = 1000) -> list[Alert]:
+        """The newest that were open after `since`, newest first."""
+
+    def caused(self, request_id: str) -> Alert | None:
+        """The alert that asked for this retrain."""
