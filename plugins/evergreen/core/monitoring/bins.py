@@ -123,9 +123,8 @@ def number_bins(name: str, values: npt.NDArray[np.float32], fine: int = FINE) ->
         inner = np.unique(np.quantile(known.astype(np.float64), np.linspace(0, 1, fine + 1)[1:-1]))
         inner = inner[(inner > different[0]) & (inner < different[-1])]
     edges = np.concatenate([different[:1], inner, different[-1:]]).astype(np.float32)
-    empty = NumberBins(
-        name, tuple(edges.tolist()), (), float(known.mean(dtype=np.float64)), float(known.std(dtype=np.float64))
-    )
+    mean, std = float(known.mean(dtype=np.float64)), float(known.std(dtype=np.float64))
+    empty = NumberBins(name, tuple(edges.tolist()), (), mean, std)
     held = np.where(np.isfinite(values), values, np.float32(np.nan))
     counts = np.bincount(empty.index(held), minlength=empty.size)
     return NumberBins(name, empty.bounds, tuple(counts.tolist()), mean, std)
