@@ -17,6 +17,7 @@ from evergreen.cli.hold import hold, release_hold
 from evergreen.cli.new import new
 from evergreen.cli.open import open
 from evergreen.cli.promote import promote
+from evergreen.cli.replay import replay
 from evergreen.cli.retrain import retrain
 from evergreen.cli.rollback import rollback
 from evergreen.cli.score import score
@@ -52,7 +53,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     new, check, status, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
-    history, trace, score, forget, gc, up, open, down, demo, schema,
+    history, trace, score, replay, forget, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -52,6 +52,7 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
     starts = [f"cron '{line}'" for line in spec.schedule]
     starts += [f"{spec.new_data.min_rows:,} new rows"] if spec.new_data else []
     starts += [f"a release of {name}" for name in spec.upstream]
+    starts += [rule.words for rule in spec.metric]
     return {
         "model": spec.name,
         "task": spec.task.value,

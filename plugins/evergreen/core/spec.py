@@ -28,8 +28,10 @@ from evergreen.core.spec_fields import (
     refuse_one,
 )
 from evergreen.core.spec_gates import Gate, gate_problems
+from evergreen.core.spec_monitoring import MetricRule, MetricTrigger, Monitoring
 from evergreen.core.spec_notify import Notify
 from evergreen.core.spec_rollout import Rollout
+from evergreen.core.spec_rules import Watched, monitoring_problems
 from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
 
@@ -106,19 +108,20 @@ class NewData(Strict):
 
 
 class Trigger(Strict):
-    """One reason to retrain: a cron line, new data, or a release of another model."""
+    """One reason to retrain: a cron line, new data, a release of another model, or a metric of the monitor."""
 
     schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
     new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
     upstream: Name | None = Field(
         default=None, description="Start when this other model was released, of whose answers this one learns"
     )
+    metric: MetricTrigger | None = Field(default=None, description="Start when a metric of the monitor says so")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Trigger:
         given = [f"'{name}'" for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) or "none of 'schedule', 'new_data' and 'upstream'"
+            found = " and ".join(given) or "none of 'schedule', 'new_data', 'upstream' and 'metric'"
             refuse_one(self, found=found, allowed="one of them", do="Write each trigger as an entry of its own.")
         return self
 
@@ -191,6 +194,7 @@ class ModelSpec(Strict):
     )
     notify: list[Notify] = Field(default_factory=list, description="Who is told what; none: nobody")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
+    monitoring: Monitoring = Field(default=Monitoring(), description="What is watched once a version answers")
     retention: Retention = Field(default=Retention(), description="How long the store keeps what is no longer needed")
 
     @model_validator(mode="after")
@@ -201,6 +205,7 @@ class ModelSpec(Strict):
                 *self._label_problem(),
                 *self._gate_problems(),
                 *self._trigger_problems(),
+                *self._monitoring_problems(),
                 *self.approval.metric_problems(self.task),
             ]
         )
@@ -254,6 +259,13 @@ class ModelSpec(Strict):
             if trigger.upstream and trigger.upstream in [one.upstream for one in self.triggers[:at]]
         ]
 
+    def _monitoring_problems(self) -> list[InitErrorDetails]:
+        rules = [(("triggers", at, "metric"), one.metric) for at, one in enumerate(self.triggers) if one.metric]
+        alerts = [(("monitoring", "alerts", at), rule) for at, rule in enumerate(self.monitoring.alerts)]
+        found, sample = self.features, self.serving.log_sample
+        watched = Watched(self.task, found.columns, found.categorical, found.not_logged, sample)
+        return list(monitoring_problems(self.monitoring, [*rules, *alerts], watched))
+
     @property
     def columns(self) -> list[str]:
         """What pull reads: key, event time, features and label, each once."""
@@ -273,3 +285,13 @@ class ModelSpec(Strict):
     def upstream(self) -> list[str]:
         """The models whose release starts a retrain."""
         return [trigger.upstream for trigger in self.triggers if trigger.upstream]
+
+    @property
+    def metric(self) -> list[MetricTrigger]:
+        """The rules on metrics that start a retrain."""
+        return [trigger.metric for trigger in self.triggers if trigger.metric]
+
+    @property
+    def rules(self) -> list[MetricRule]:
+        """All rules on metrics: those that start a retrain, and those that tell people only."""
+        return [*self.metric, *self.monitoring.alerts]

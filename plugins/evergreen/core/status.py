@@ -169,6 +169,7 @@ def _next_trigger(spec: ModelSpec, facts: Facts, now: datetime) -> str:
     if spec.schedule:
         reasons.append(f"the schedule at {readable_time(min(_next(line, now) for line in spec.schedule))}")
     reasons += [f"a release of {name}" for name in spec.upstream]
+    reasons += [rule.words for rule in spec.metric]
     if not reasons:
         return f"a person: evergreen retrain {spec.name}"
     last = facts.last_served

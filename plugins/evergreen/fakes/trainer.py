@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
 from evergreen.core.metrics import Task
+from evergreen.core.monitoring.from_training import feature_bins, reference_of
+from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes
+from evergreen.core.monitoring.spread import Tail
 from evergreen.core.ports import TrainedModel
 from evergreen.core.scorable import refuse_unscorable
 from evergreen.core.trainable import refuse_untrainable
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from evergreen.core.spec import ModelSpec
+
+TAIL = 0.15
 
 
 class FakeTrainer:
@@ -52,6 +57,16 @@ class FakeTrainer:
         refuse_unscorable(schema["features"], frame)
         return _answers(schema, json.loads(files[MODEL]), frame)
 
+    def expected_losses(self, files: Mapping[str, bytes], frame: pl.DataFrame, prediction: np.ndarray) -> np.ndarray:
+        """See Trainer: the tail's mean errors, whatever the row."""
+        import numpy as np
+
+        refuse_without_losses(files)
+        told = json.loads(files[LOSS])
+        features = [one for one in json.loads(files[SCHEMA])["features"] if one["name"] in told["features"]]
+        refuse_unscorable(features, frame)
+        return np.tile(np.array([told["absolute"], told["squared"]]), (len(prediction), 1))
+
 
 def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes]:
     schema: dict[str, Any] = {
@@ -64,7 +79,27 @@ def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes
     model = _line(rows, _driver(schema), spec.label.column, skill)
     golden_row = rows.head(1).select(spec.features.columns)
     golden = {"rows": golden_row.to_dicts(), "predictions": _answers(schema, model, golden_row).tolist()}
-    return {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
+    files = {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
+    return {**files, **_monitored(spec, schema, model, rows)}
+
+
+def _monitored(
+    spec: ModelSpec, schema: Mapping[str, Any], model: Mapping[str, float], rows: pl.DataFrame
+) -> dict[str, bytes]:
+    """The reference of the newest rows, by a trainer that believes what it says; and of a regression its errors."""
+    import numpy as np
+    import polars as pl
+
+    newest = rows.tail(max(1, round(rows.height * TAIL)))
+    label, answers = newest[spec.label.column].cast(pl.Float64).to_numpy(), _answers(schema, model, newest)
+    bins = feature_bins(schema["features"], rows, spec.features.not_logged)
+    made = reference_of(spec.task, bins, rows.height, Tail(label, answers), lambda *_: ((0.0, 0.0), (1.0, 1.0)))
+    files = {REFERENCE: to_bytes(made)}
+    if spec.task is Task.REGRESSION:
+        off = np.abs(answers - label)
+        told = {"absolute": float(off.mean()), "squared": float((off**2).mean())}
+        files[LOSS] = canonical_json({**told, "features": [one.name for one in bins]})
+    return files
 
 
 def _feature(spec: ModelSpec, rows: pl.DataFrame, name: str) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def _triggers(spec: ModelSpec) -> str:
     if spec.new_data:
         found.append(f"when {spec.new_data.min_rows:,} new rows are there")
     found += [f"when `{name}` was released" for name in spec.upstream]
+    found += [f"when `{rule.words}`" for rule in spec.metric]
     return "; ".join([*found, "by hand or API"])
 
 

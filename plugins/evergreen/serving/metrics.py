@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ FAMILIES = {
     "evergreen_ready": ("gauge", "1 if every released bundle is loaded"),
     "evergreen_ledger_up": ("gauge", "1 if the control ledger answered within the last 15 s"),
     "evergreen_reasons": ("gauge", "Reasons that /v2/health/ready tells"),
+    "evergreen_worker_start_seconds": ("gauge", "When a worker began to count, in Unix seconds"),
     "evergreen_worker_restarts_total": (
         "counter",
         "Workers that were started again, by why they ended (crashed, hung, killed, oom)",
@@ -74,6 +76,7 @@ class Metrics:
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
         self._arms: dict[tuple[str, int, str], ArmCounts] = {}
+        self._began = time.time()
 
     def add(self, family: str, value: float = 1, **labels: str) -> None:
         """Count up."""
@@ -101,6 +104,7 @@ class Metrics:
             lines["evergreen_rows_total"].append(_line("evergreen_rows_total", labels, counts.rows, worker))
             lines["evergreen_request_seconds"] += _histogram(labels, counts, worker)
         for family, value in (
+            ("evergreen_worker_start_seconds", self._began),
             ("evergreen_memory_bytes", memory()),
             ("evergreen_memory_peak_bytes", memory_peak()),
         ):

@@ -1,4 +1,4 @@
-"""housekeep: remove from the store what no release, no run and no question needs any more.
+"""housekeep: remove from the store what no release, no run and no question needs any more, and old values of metrics.
 
 File by file, so that it may be killed at any point and run again. A model is left alone while a run of it is at work
 between pull and judge (housekeeping takes the model's lease), and while it is held: somebody is looking into it.
@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from evergreen.core import logged_parts as logged
@@ -20,6 +21,7 @@ from evergreen.core.errors import LeaseBusy
 from evergreen.core.records import FLEET, Candidate, TriggerRequest
 from evergreen.core.spec import Retention
 from evergreen.core.triggers import judged_again, overridden
+from evergreen.steps.thin_points import thin_points
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Store, StoredFile
@@ -34,10 +36,12 @@ log = logging.getLogger(__name__)
 class Housekept:
     """The files that were removed (in a dry run: that would be), each with its model, empty where it belongs to none.
 
-    `kept` says why a version's files stay, by model and version; `left_alone` why nothing of a model was looked at.
+    `points` counts the values of metrics that went, by model. `kept` says why a version's files stay, by model and
+    version; `left_alone` why nothing of a model was looked at.
     """
 
     files: list[tuple[str, str, StoredFile]] = field(default_factory=list)  # model, kind, file
+    points: dict[str, int] = field(default_factory=dict)
     kept: dict[str, dict[int, str]] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +53,7 @@ class Housekept:
     def __str__(self) -> str:
         kinds = sorted(self.removed.items())
         what = [f"{kind}: {files:,} files, {size / 1e6:,.1f} MB" for kind, (files, size) in kinds]
+        what += [f"points: {sum(self.points.values()):,}"] if self.points else []
         alone = [f"{model} left alone ({why})" for model, why in sorted(self.left_alone.items())]
         return "; ".join([*(what or ["nothing to remove"]), *alone])
 
@@ -72,12 +77,14 @@ def housekeep(
     retentions: Mapping[str, Retention],
     *,
     now: datetime,
+    watched: Mapping[str, Collection[str]] = MappingProxyType({}),
     leave: Collection[str] = (),
     only: str | None = None,
     dry_run: bool = False,
 ) -> Housekept:
     """Remove what the models' `retention` lets go, those of models without a spec by its defaults.
 
+    `watched` names the metrics that a model's rules look at, whose values are kept longer (steps.thin_points).
     `leave` names models that are not touched: their spec cannot be read, so nobody knows how long they are to keep.
     `only` one model's files are looked at, and none that belong to no model. `dry_run` changes nothing at all.
     """
@@ -89,7 +96,11 @@ def housekeep(
         if why := _why_alone(ledger, model, leave):
             broom.done.left_alone[model] = why
             continue
-        _one_model(ledger, broom, model, retentions.get(model, Retention()), bundles, now)
+        keep = retentions.get(model, Retention())
+        _one_model(ledger, broom, model, keep, bundles, now)
+        if model not in broom.done.left_alone:
+            gone = thin_points(ledger, model, keep, watched.get(model, ()), now=now, dry_run=dry_run)
+            broom.done.points |= {model: gone} if gone else {}
     if not only:
         broom.sweep(now - rt.YOUNG)
         oldest = min(rt.age_limit(keep, now) for keep in [Retention(), *retentions.values()])

@@ -1,8 +1,8 @@
 """Bins of a feature or of predictions: fixed at training, so that counts of any rows can be added up.
 
-Of a number: below what training saw, up to FINE bins of equally many training rows, above, missing. Of a category: one
-for each that training saw, one for all others, missing. For the population stability index bins are taken together to
-about ten of like weight: on few rows many small ones tell of chance.
+Of a number: below what training saw, up to FINE bins by the quantiles of training's rows, above, missing. Of a
+category: one for each that training saw, one for all others, missing. For the population stability index bins are taken
+together to about ten of like weight: on few rows many small ones tell of chance.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FINE = 50
 GROUPS = 10  # of numbers, as deciles are usual
 MOST_CATEGORIES = 20  # with a group of their own
+LEAST_SHARE = 0.005  # of the rows, else a category has none: a few hundred rows tell nothing of it
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class NumberBins:
             edges[0] = np.nextafter(edges[0], np.float32(-np.inf))  # the smallest value itself is inside
         return edges
 
-    def index(self, values: npt.NDArray[np.float32]) -> Ints:
+    def index(self, values: npt.NDArray[Any]) -> Ints:
         """The bin of each value; infinite ones are below or above."""
         import numpy as np
 
@@ -61,7 +62,9 @@ class NumberBins:
         """The group of each bin."""
         import numpy as np
 
-        inside = self.counts[1:-2] or (0,)
+        if not self.bounds:  # known and missing ones
+            return np.array([0, 0, 1], dtype=np.int64)
+        inside = self.counts[1:-2]
         share = max(sum(inside), 1) / GROUPS
         of_inside, filled = [], 0.0
         for count in inside:
@@ -72,13 +75,19 @@ class NumberBins:
 
     @cached_property
     def centres(self) -> Floats:
-        """A value for each bin but missing ones: the middle, and the bounds for what is outside."""
+        """A value for each bin but missing ones: the middle, and the bounds for what is outside.
+
+        Of few different values the smallest and the largest are bins of their own: those stand for themselves.
+        """
         import numpy as np
 
         if not self.bounds:
             return np.zeros(self.size - 1)
         bounds = np.array(self.bounds, dtype=np.float64)
-        return np.concatenate([bounds[:1], (bounds[:-1] + bounds[1:]) / 2, bounds[-1:]])
+        inside = (bounds[:-1] + bounds[1:]) / 2
+        if len(inside) < FINE:
+            inside[[0, -1]] = bounds[[0, -1]]
+        return np.concatenate([bounds[:1], inside, bounds[-1:]])
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,9 @@ class CategoryBins:
         """The group of each bin: the largest categories have their own, the others share one with unseen ones."""
         import numpy as np
 
-        order = sorted(range(len(self.categories)), key=lambda at: (-self.counts[at], at))[:MOST_CATEGORIES]
+        least = LEAST_SHARE * sum(self.counts)
+        often = (at for at in range(len(self.categories)) if self.counts[at] > least)
+        order = sorted(often, key=lambda at: (-self.counts[at], at))[:MOST_CATEGORIES]
         own = {at: group for group, at in enumerate(sorted(order))}
         other = len(own)
         inside = [own.get(at, other) for at in range(len(self.categories))]
@@ -110,24 +121,28 @@ Bins = NumberBins | CategoryBins
 
 
 def number_bins(name: str, values: npt.NDArray[np.float32], fine: int = FINE) -> NumberBins:
-    """Bins by the quantiles of the values; of few different ones each has its own. Infinite ones count as missing."""
+    """Bins by the quantiles of the values; of few different ones each has its own. Infinite ones count as missing.
+
+    The nearer to either end, the fewer rows has a bin: values there are far apart, and average precision looks at the
+    few rows with the highest predictions.
+    """
     import numpy as np
 
-    known = values[np.isfinite(values)].astype(np.float32)
+    known = np.sort(values[np.isfinite(values)].astype(np.float32))
     if not len(known):
         return NumberBins(name, (), (0, 0, len(values)))
-    different = np.unique(known)
+    different = known[np.append(True, known[1:] != known[:-1])]
     if len(different) <= fine:
         inner = (different[:-1].astype(np.float64) + different[1:]) / 2
     else:
-        inner = np.unique(np.quantile(known.astype(np.float64), np.linspace(0, 1, fine + 1)[1:-1]))
+        levels = np.sin(np.linspace(0, np.pi / 2, fine + 1)[1:-1]) ** 2
+        inner = np.unique(np.quantile(known.astype(np.float64), levels))
         inner = inner[(inner > different[0]) & (inner < different[-1])]
     edges = np.concatenate([different[:1], inner, different[-1:]]).astype(np.float32)
     mean, std = float(known.mean(dtype=np.float64)), float(known.std(dtype=np.float64))
-    empty = NumberBins(name, tuple(edges.tolist()), (), mean, std)
-    held = np.where(np.isfinite(values), values, np.float32(np.nan))
-    counts = np.bincount(empty.index(held), minlength=empty.size)
-    return NumberBins(name, empty.bounds, tuple(counts.tolist()), mean, std)
+    below = np.searchsorted(known, edges[1:], side="right")  # or on the edge, as `index` has it
+    counts = [0, *np.diff(below, prepend=0).tolist(), 0, len(values) - len(known)]
+    return NumberBins(name, tuple(edges.tolist()), tuple(counts), mean, std)
 
 
 def category_bins(name: str, categories: tuple[str, ...], codes: Ints) -> CategoryBins:

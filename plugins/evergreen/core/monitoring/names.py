@@ -14,7 +14,7 @@ A name ends in what it is about: a feature, a quality metric, or `max` for the w
     quality.estimated.<metric>     before labels are known
     quality.realised_loss.<metric>, quality.estimated_loss.<metric>
                                    how much worse than on the rows held back at training; below 0: better
-    labels.fraction, labels.delay_hours
+    labels.fraction                of the answers; labels.delay_hours: the median of those that came
     age.champion_hours, age.data_hours
     user.<name>                    posted by users
 """
@@ -22,7 +22,7 @@ A name ends in what it is about: a feature, a quality metric, or `max` for the w
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from evergreen.core.metrics import METRICS_BY_TASK, Task
 
@@ -43,6 +43,8 @@ ESTIMATES = {
 _ALONE = (VOLUME, ERROR_RATE, LATENCY, PREDICTION_PSI, LABELLED, LABEL_DELAY, CHAMPION_AGE, DATA_AGE)
 _USERS = re.compile(r"user\.[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}")
 NOT_BY_SLICE = frozenset({ERROR_RATE, LATENCY, LABEL_DELAY, CHAMPION_AGE, DATA_AGE})
+_NOT_OF_ROWS = frozenset({ERROR_RATE, LATENCY, CHAMPION_AGE, DATA_AGE})
+_BY_FEATURE = (MISSING, PSI, UNSEEN, OUT_OF_RANGE, WASSERSTEIN)
 
 
 def known(task: Task, features: Sequence[str], categorical: Collection[str]) -> Iterator[str]:
@@ -63,6 +65,21 @@ def known(task: Task, features: Sequence[str], categorical: Collection[str]) -> 
 def is_users(name: str) -> bool:
     """Whether this is the name of a metric that users post."""
     return _USERS.fullmatch(name) is not None
+
+
+def forms(known: Iterable[str]) -> list[str]:
+    """The same names shorter: those of all features as one, 'drift.psi.max or .<feature>'."""
+    return list(dict.fromkeys(map(_form, known)))
+
+
+def _form(name: str) -> str:
+    family = next((one for one in _BY_FEATURE if name.startswith(f"{one}.")), None)
+    return f"{family}.{MAX} or .<feature>" if family else name
+
+
+def of_rows(name: str) -> bool:
+    """Whether the metric is counted from logged rows."""
+    return name not in _NOT_OF_ROWS and not name.startswith(USER)
 
 
 def by_slice(name: str) -> bool:

@@ -7,11 +7,12 @@ the early-stopping tail: the newest rows of training, on which no tree was grown
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evergreen.core.errors import NotComparable
 from evergreen.core.metrics import Task
 from evergreen.core.monitoring.bins import Bins, NumberBins, as_json, from_json
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+    Calibrate = Callable[[Floats, Floats], tuple[tuple[float, float], ...]]  # said, happened → points of a rising line
 
 REFERENCE, LOSS = "reference.json", "loss.ubj"  # files of a bundle
 FORMAT = 1
@@ -33,8 +35,8 @@ class Reference:
 
     `calibration` are points (said, true) of a rising line: of the chances of class 1, or of the class that is named.
     Empty for regression, where loss.ubj says the absolute and the squared error of a row.
-    `quality`: each metric on the tail; `spread`: by how much an estimate misses, in standard deviations, beyond what
-    chance explains. `label_mean` is the centre of r2's sums.
+    `quality`: each metric on the tail; `spread`: one standard deviation of what estimates miss beyond chance, by metric
+    and in its unit; without a metric where it is not known. `label_mean` is the centre of r2's sums.
     """
 
     task: Task
@@ -59,6 +61,12 @@ class Reference:
 
         said, true = self._line
         return np.interp(chance, said, true)
+
+
+def absent(task: Task) -> Reference:
+    """For a bundle older than references: volume and realised quality follow from it, drift and estimates do not."""
+    bounds = tuple(at / PREDICTION_BINS for at in range(PREDICTION_BINS + 1))
+    return Reference(task, 0, (), NumberBins(PREDICTION, bounds, (0,) * (PREDICTION_BINS + 3)))
 
 
 def to_bytes(reference: Reference) -> bytes:
@@ -94,3 +102,12 @@ def from_bytes(data: bytes) -> Reference:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{REFERENCE}: found {error}; allowed: what this version of Evergreen writes") from error
+
+
+def refuse_without_losses(files: Mapping[str, bytes]) -> None:
+    """Raise NotComparable for a bundle whose errors nothing tells ahead."""
+    if LOSS not in files:
+        raise NotComparable(
+            f"no {LOSS} in this bundle: only regressions have one, and only those trained since the monitor came; "
+            "retrain it"
+        )

@@ -37,9 +37,10 @@ from evergreen.core.ports.ledger import (
     Trials,
     TriggerRequests,
 )
-from evergreen.core.ports.logged import LoggedRow, PartWriter, Predictions, Removed
+from evergreen.core.ports.logged import LoggedParts, LoggedRow, PartWriter, Predictions, Removed
 from evergreen.core.ports.registry import Aliases, Registry
 from evergreen.core.ports.runs import Runs, RunState
+from evergreen.core.ports.serving_counters import Served, ServingCounters
 from evergreen.core.ports.training import TrainedModel, Trainer
 from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
 
@@ -58,6 +59,7 @@ __all__ = [
     "Holds",
     "Leases",
     "Ledger",
+    "LoggedParts",
     "LoggedRow",
     "Models",
     "Notices",
@@ -72,8 +74,10 @@ __all__ = [
     "Replicas",
     "RunState",
     "Runs",
+    "Served",
     "ServingClient",
     "ServingConnection",
+    "ServingCounters",
     "Settings",
     "Slot",
     "SlotContainers",

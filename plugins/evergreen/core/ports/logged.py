@@ -64,3 +64,16 @@ class Predictions(Protocol):
 
     def remove(self, model: str, ids: Collection[str]) -> Removed:
         """Rewrite every part that has rows of these ids without them, ground truth first. Each in one step."""
+
+
+class LoggedParts(Protocol):
+    """The same log part by part: what is read once is not read again. Parts may come, be rewritten and go meanwhile."""
+
+    def parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of a day's answers, in order: that of their first rows."""
+
+    def truth_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of ground truth about a day's answers, in order."""
+
+    def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
+        """The rows of a part, of these columns those that it has; none where it is gone."""
