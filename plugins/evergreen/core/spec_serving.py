@@ -20,7 +20,10 @@ class Serving(Strict):
         default=False, description="Loaded when a replica starts, and kept in memory; else when it is first asked"
     )
     max_concurrent: int = Field(
-        default=256, ge=1, description="Requests at a time and worker; what comes on top is refused with 429"
+        default=256,
+        ge=1,
+        description="Requests at a time and worker; what comes on top is refused with 429. In an overload fewer, so "
+        "that who is taken on is answered within some 25 ms",
     )
     log_sample: float = Field(
         default=1.0, ge=0, le=1, description="The fraction of requests whose rows the prediction log keeps"
