@@ -112,7 +112,7 @@ def test_ten_rolls_lose_no_request(stack: ComposeStack, ask: Ask, version: str) 
 
 @pytest.mark.parametrize(
     ("image", "told"),
-    [(DOES_NOT_START, "was started and ended "), (NEVER_READY, "did not answer rightly within 120 s")],
+    [(DOES_NOT_START, "was started and ended "), (NEVER_READY, "did not answer rightly within 20 s")],
     ids=["does not start", "never ready"],
 )
 def test_a_broken_image_is_rolled_back_by_itself(
@@ -123,7 +123,7 @@ def test_a_broken_image_is_rolled_back_by_itself(
     subprocess.run(["docker", "build", "-q", "-t", BROKEN, "-"], input=image, text=True, check=True)
     try:
         with callers(stack, ask, version):
-            done = roll(tag="broken")
+            done = roll("--ready-within", "20", tag="broken")
             assert done.returncode == 2, done.stdout + done.stderr  # make's own, where the program ends with 1
             assert told in done.stdout
             assert f"{began} answers, as before; " in done.stdout

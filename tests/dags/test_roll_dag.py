@@ -24,7 +24,7 @@ from evergreen.steps.roll_pool import Rolled
 REPO = Path(__file__).parents[2]
 URL = "tcp://edge-admin:9999"
 BLUE, GREEN = "serving-blue", "serving-green"
-GOOD = {"pool": "default", "reason": "new libraries"}
+GOOD = {"pool": "default", "reason": "new libraries", "ready_within": 60}
 
 
 @pytest.mark.parametrize("url", ["", URL])
@@ -46,7 +46,7 @@ def test_the_form_wants_a_pool_that_has_slots_and_a_reason() -> None:
     assert (dag.schedule, dag.max_active_runs) == (None, 1)
     for name, value in GOOD.items():
         assert dag.params.get_param(name).resolve(value) == value
-    for name, value in (("pool", "other"), ("reason", ""), ("reason", "no")):
+    for name, value in (("pool", "other"), ("reason", ""), ("reason", "no"), ("ready_within", 0)):
         with pytest.raises(ParamValidationError):
             dag.params.get_param(name).resolve(value)
 

@@ -84,6 +84,7 @@ class FakeAirflow:
 
     def __init__(self, host: Host, *ends: bool) -> None:
         self.host, self.ends, self.reasons = host, list(ends), list[str]()
+        self.confs: list[Any] = []
 
     def __call__(self, url: str, values: Any) -> FakeAirflow:
         return self
@@ -91,6 +92,7 @@ class FakeAirflow:
     def start(self, dag: str, conf: Any) -> str:
         assert dag == "roll_pool"
         self.reasons.append(conf["reason"])
+        self.confs.append(conf)
         return "run-1"
 
     def follow(self, dag: str, run_id: str, tell: Any) -> bool:
@@ -115,6 +117,12 @@ def runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
 def roll(**changed: Any) -> tuple[int, list[str]]:
     told: list[str] = []
     return rolling.roll(**{"reason": "", "build": True, "say": told.append, **changed}), told
+
+
+@pytest.mark.parametrize(("given", "asked"), [({}, None), ({"ready_within": 600}, 600)])
+def test_the_runs_form_gets_how_long_to_wait_if_somebody_said_so(runs: FakeAirflow, given: Any, asked: Any) -> None:
+    assert roll(**given)[0] == 0
+    assert runs.confs[0].get("ready_within") == asked
 
 
 def test_it_builds_makes_the_idle_colour_anew_and_follows_the_run(

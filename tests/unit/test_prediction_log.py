@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, get_native_id
 
 import numpy as np
 import polars as pl
@@ -396,7 +397,11 @@ def test_the_shipper_goes_on_until_it_is_stopped(replica: Replica, model: Loaded
     replica.log.close()
     stop = Event()
     stop.set()
-    replica.shipper.run(stop)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(replica.shipper.run, stop).result(10)
+        nice = threads.submit(lambda: os.getpriority(os.PRIO_PROCESS, get_native_id())).result(10)
+    assert (nice, os.getpriority(os.PRIO_PROCESS, 0)) == (10, own)  # its thread makes way, no other
     assert len(replica.segments()) == 1
     replica.shipper.finish(10)
     assert replica.segments() == []

@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--reason", default="", help="why, for the history; default: the revision")
     one.add_argument("--no-build", action="store_true", help="take the image as it is")
-    one.set_defaults(do=lambda options: roll(reason=options.reason, build=not options.no_build))
+    one.add_argument("--ready-within", type=int, metavar="S", help="seconds for the new colour to get ready (120)")
+    one.set_defaults(
+        do=lambda options: roll(reason=options.reason, build=not options.no_build, ready_within=options.ready_within)
+    )
     one = verbs.add_parser("down", help="stop and remove the containers; data stays")
     one.add_argument("--volumes", action="store_true", help="remove all data too: models, history, accounts")
     one.set_defaults(do=lambda options: _down(volumes=options.volumes))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from evergreen.composed import env_file
 from evergreen.composed.airflow import Airflow
@@ -28,7 +30,7 @@ def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def roll(*, reason: str, build: bool, say: Say = _print) -> int:
+def roll(*, reason: str, build: bool, ready_within: int | None = None, say: Say = _print) -> int:
     """Roll the pool; the exit status. Raises Refused where nothing was begun."""
     try:
         check_docker()
@@ -48,7 +50,8 @@ def roll(*, reason: str, build: bool, say: Say = _print) -> int:
         run(*ALL, "build", "--quiet", BLUE)
     say(f"Making {idle} from the image ...")
     run(*ALL, "create", "--no-build", "--force-recreate", idle, quiet=True)
-    done = _run(airflow, reason or f"make roll, revision {revision()[:12]}", say)
+    more = {} if ready_within is None else {"ready_within": ready_within}
+    done = _run(airflow, reason or f"make roll, revision {revision()[:12]}", say, more)
     if done and not is_left_alone(containers()[REHEARSAL]):
         run(*ALL, "create", "--no-build", REHEARSAL, quiet=True)  # candidates are rehearsed in what will serve them
     return 0 if done else 1
@@ -77,9 +80,9 @@ def _idle() -> str:
     return GREEN if live == [BLUE] else BLUE
 
 
-def _run(airflow: Airflow, reason: str, say: Say) -> bool:
+def _run(airflow: Airflow, reason: str, say: Say, more: Mapping[str, int] = MappingProxyType({})) -> bool:
     """A run of the DAG, followed to its end; whether it ended well."""
-    run_id = airflow.start(DAG, {"reason": f"{reason} ({getpass.getuser()} on this host)"})
+    run_id = airflow.start(DAG, {"reason": f"{reason} ({getpass.getuser()} on this host)", **more})
     say(f"Run {run_id} of the DAG {DAG}. It goes on if you leave:")
     done = airflow.follow(DAG, run_id, lambda sentence: say(f"  {sentence}"))
     last, live = last_roll(containers()), ", ".join(live_colours())

@@ -17,7 +17,7 @@ from evergreen.core.errors import EvergreenError, FoundProblem
 from evergreen.core.pool_roll import POOL
 from evergreen.orchestration.forms import form_dag, reason_field, who_asked
 from evergreen.orchestration.run_notes import tell
-from evergreen.steps.roll_pool import Outside, Rolled, roll_pool
+from evergreen.steps.roll_pool import Outside, Patience, Rolled, roll_pool
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +43,7 @@ def roll_dag() -> DAG | None:
 
 
 def build_roll_dag() -> DAG:
-    """The DAG: a form with pool and reason."""
+    """The DAG: a form with pool, reason and patience."""
     description = "Takes a serving pool to its other colour, start-first, with a way back"
     with form_dag("roll_pool", description, ABOUT, _form()) as dag:
         _roll_pool()
@@ -55,6 +55,14 @@ def _form() -> dict[str, Param]:
     return {
         "pool": Param(POOL, type="string", enum=[POOL], title="Pool", description="Which serving pool."),
         "reason": reason_field("in `make status`"),
+        "ready_within": Param(
+            int(Patience.ready),
+            type="integer",
+            minimum=5,
+            maximum=3600,
+            title="Ready within",
+            description="Seconds in which the other colour must be ready; many models take longer.",
+        ),
     }
 
 
@@ -96,5 +104,6 @@ def roll(context: Context) -> Rolled:
         act=run.run_id,
         since=run.start_date,
         pool=asked["pool"],
+        patience=Patience(ready=asked["ready_within"]),
         tell=lambda told: tell(context, told),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -87,6 +88,8 @@ async def _serve(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {DRAIN})
     beating = asyncio.create_task(beat(options.pulse))
     await table.follow_once(options.share_metrics)
+    gc.collect()
+    gc.freeze()  # what is here now stays: a full collection, in the middle of answers, need not look at it
     following = asyncio.create_task(table.follow(options.share_metrics))
     looking = asyncio.create_task(look_after(server.server_state.connections))
     logging_ = asyncio.create_task(app.log.run())

@@ -8,13 +8,14 @@ none lost. While the store does not answer, segments wait on the local disk.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from threading import Event
+from threading import Event, get_native_id
 from typing import TypeVar
 
 from evergreen.core import logged_parts as parts
@@ -30,6 +31,7 @@ from evergreen.serving.state import Reason, Shipping
 TICK, RETRY = 1.0, 5.0  # seconds between two passes, and after one in which the store did not answer
 LATE = 60.0  # seconds of lag that are told
 DAMAGED = ".damaged"
+_NICE = 10
 _UNNAMED = 60.0  # seconds after which a segment whose worker died before it had a name is removed
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ class Shipper:
         self._trouble = ""
 
     def run(self, stop: Event) -> None:
-        """Pass after pass until stopped."""
+        """Pass after pass until stopped, in the background: no answer waits for it."""
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)  # of this thread alone, on Linux
         wait = TICK
         while not stop.wait(wait):
             wait = TICK if self.ship_all() else RETRY
