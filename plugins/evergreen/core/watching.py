@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from evergreen.core.reconciling import Trouble
 
 if TYPE_CHECKING:
     from evergreen.core.records import Heartbeat
+    from evergreen.core.spec import ModelSpec
 
 MONITOR = "monitor"  # its heartbeat
 LENGTH = 300  # characters of an error
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def detail_of(
@@ -42,3 +44,14 @@ def failing(beat: Heartbeat | None) -> list[Trouble]:
     """The models that could not be watched, since when, and why, as the heartbeat says."""
     found = json.loads(beat.detail or "{}").get("failures", {}) if beat else {}
     return [Trouble(name, datetime.fromisoformat(one["since"]), one["error"]) for name, one in found.items()]
+
+
+def next_turn(specs: Mapping[str, ModelSpec], beat: Heartbeat | None) -> datetime | None:
+    """When the next model is to be watched; long ago for one that never was, none where there is no model."""
+    watched = watched_at(beat)
+    return min((turn_of(spec, watched.get(name)) for name, spec in specs.items()), default=None)
+
+
+def turn_of(spec: ModelSpec, watched: datetime | None) -> datetime:
+    """When a model's turn is, by when it was last."""
+    return watched + spec.monitoring.every if watched else NEVER

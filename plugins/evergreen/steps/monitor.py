@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen.core.errors import EvergreenError
 from evergreen.core.reconciling import Trouble
-from evergreen.core.watching import LENGTH, MONITOR, detail_of, watched_at
+from evergreen.core.watching import LENGTH, MONITOR, detail_of, turn_of, watched_at
 from evergreen.steps.judge_rules import Standing
 from evergreen.steps.layouts import Layouts
 from evergreen.steps.served_counts import read_served
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from evergreen.steps.layouts import Expected
 
 Clock: TypeAlias = Callable[[], datetime]
-NEVER = datetime.min.replace(tzinfo=UTC)
 BEATS = timedelta(seconds=15)  # in a long pass the heartbeat comes so often
 TOGETHER = 50  # models whose points and states are written in one transaction
 log = logging.getLogger(__name__)
@@ -143,14 +142,10 @@ def _write(ledger: Ledger, unwritten: list[Watched], report: Report) -> list[Wat
 
 def _due(ledger: Ledger, specs: Mapping[str, ModelSpec], turns: Turns, now: datetime) -> list[ModelSpec]:
     """The models whose turn it is, the one that has waited for longest first."""
-    due: list[tuple[datetime, str]] = []
     if not turns.watched:  # this process has watched none yet; another may have
         turns.watched = watched_at(ledger.heartbeats.last(MONITOR))
-    for name, spec in specs.items():
-        turn = turns.watched[name] + spec.monitoring.every if name in turns.watched else NEVER
-        if turn <= now:
-            due.append((turn, name))
-    return [specs[name] for _, name in sorted(due)]
+    turn = {name: turn_of(spec, turns.watched.get(name)) for name, spec in specs.items()}
+    return [specs[name] for name in sorted(turn, key=lambda name: (turn[name], name)) if turn[name] <= now]
 
 
 def _watching(ledger: Ledger, outside: Outside, turns: Turns) -> Watching:
