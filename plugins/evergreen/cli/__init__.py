@@ -7,6 +7,7 @@ import sys
 import typer
 
 from evergreen.cli.abort import abort
+from evergreen.cli.alerts import alerts
 from evergreen.cli.approve import approve, reject
 from evergreen.cli.backfill import backfill
 from evergreen.cli.check import check, schema
@@ -52,7 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 COMMANDS = (
-    new, check, status, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
+    new, check, status, alerts, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
     history, trace, score, replay, forget, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
