@@ -53,8 +53,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 COMMANDS = (
-    new, check, status, alerts, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
-    history, trace, score, replay, forget, gc, up, open, down, demo, schema,
+    new, check, status, alerts, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold,
+    release_hold, history, trace, score, replay, forget, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
