@@ -503,3 +503,13 @@ def test_values_of_metrics_of_a_model_that_is_left_alone_stay(world: World) -> N
     done = world.keep_house()
     assert (done.points, done.left_alone) == ({}, {"m": "a run is at work"})
     assert world.ledger.points.latest("m") == [point]
+
+
+def test_what_the_monitor_counted_goes_with_the_answers_of_its_day() -> None:
+    world = World()
+    for model in ("m", "lost"):
+        for day in ("2025-03-02", "2025-03-03"):
+            world.put(f"monitor/{model}/{day}.tally", NOW)
+        world.put(f"monitor/{model}/notes.txt", NOW - 100 * DAY)
+    assert world.keep_house().removed == {"monitor": (3, 15)}  # of m what is older than 10 days, of lost than 90
+    assert len(world.store.keys("monitor/")) == 3

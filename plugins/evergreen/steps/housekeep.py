@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from evergreen.core import logged_parts as logged
 from evergreen.core import retention as rt
 from evergreen.core.errors import LeaseBusy
+from evergreen.core.monitoring import day
 from evergreen.core.records import FLEET, Candidate, TriggerRequest
 from evergreen.core.spec import Retention
 from evergreen.core.triggers import judged_again, overridden
@@ -126,6 +127,11 @@ class _Broom:
         files = (file for kind in logged.KINDS for file in self.store.listing(f"{kind}{model}/"))
         self.remove(model, logged.outdated(files, before))
 
+    def remove_tallies(self, model: str, before: datetime) -> None:
+        """What the monitor has counted of days that were over before then; their own age does not count."""
+        files = self.store.listing(f"{day.FOLDER}{model}/")
+        self.remove(model, [one for one in files if (of := day.day_of(one.key)) is not None and of < before.date()])
+
     def remove_bundles(self, model: str, bundles: Collection[str], before: datetime) -> None:
         for name in sorted(bundles):  # listed one by one, just before: it may have been written again
             self.remove(model, rt.whole_bundle(self.store.listing(f"{rt.BUNDLES}{name}/"), before=before))
@@ -139,7 +145,8 @@ def _models(ledger: Ledger, store: Store, retentions: Mapping[str, Retention]) -
     """All that may have something in the store, those whose spec is gone too."""
     stored = rt.models_in(key for folder in rt.OF_A_MODEL for key in store.keys(folder))
     answered = logged.models_in(key for kind in logged.KINDS for key in store.keys(kind))
-    return {*retentions, *stored, *answered, *(release.model for release in ledger.releases.history())}
+    counted = {key.split("/")[1] for key in store.keys(day.FOLDER)}
+    return {*retentions, *stored, *answered, *counted, *(release.model for release in ledger.releases.history())}
 
 
 def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
@@ -166,6 +173,7 @@ def _one_model(
             files = [file for folder in rt.OF_A_MODEL for file in broom.store.listing(f"{folder}{model}/")]
             broom.remove(model, rt.removable(files, needed=needed, parts=parts, before=before))
             broom.remove_log(model, before)
+            broom.remove_tallies(model, before)
     except LeaseBusy:
         broom.done.left_alone[model] = "a run is at work"
     except KeyError as error:

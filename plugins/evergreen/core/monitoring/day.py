@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DIGEST = 32  # bytes
-FOLDER = "monitor/"
+FOLDER, SUFFIX = "monitor/", ".tally"
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 FINE = timedelta(hours=6)  # shorter windows have buckets of a minute
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,7 +102,15 @@ class Day:
 
 def key_of(model: str, day: date) -> str:
     """Where a day lies in the store."""
-    return f"{FOLDER}{model}/{day}.tally"
+    return f"{FOLDER}{model}/{day}{SUFFIX}"
+
+
+def day_of(key: str) -> date | None:
+    """The day that a file of this key is of; none for another file."""
+    try:
+        return date.fromisoformat(key.rpartition("/")[2].removesuffix(SUFFIX))
+    except ValueError:
+        return None
 
 
 def bucket_of(window: timedelta) -> timedelta:
