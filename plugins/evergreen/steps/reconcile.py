@@ -19,6 +19,7 @@ from evergreen.steps.serve_requests import serve_requests
 from evergreen.steps.tell_people import tell_people
 from evergreen.steps.tend_approvals import tend_approvals
 from evergreen.steps.tend_edge import tend_edge
+from evergreen.steps.watch_silence import watch_silence
 from evergreen.steps.watch_sources import watch_sources
 from evergreen.steps.watch_upstream import watch_upstream
 
@@ -35,6 +36,7 @@ EVERY = {
     "edge": timedelta(seconds=2),
     "settings": timedelta(seconds=5),
     "people": timedelta(seconds=10),
+    "silence": timedelta(seconds=30),
     "watermarks": timedelta(seconds=15),
     "aliases": timedelta(seconds=30),
 }
@@ -112,6 +114,7 @@ def _parts(ledger: Ledger, outside: Outside, pace: Pace) -> dict[str, Part]:
         ),
         "upstream": lambda now: watch_upstream(ledger, specs, now=now, known=pace.known),
         "requests": lambda now: serve_requests(ledger, specs, runs, source, now=now, asked=pace.asked),
+        "silence": lambda now: watch_silence(ledger, specs, pages, now=now),
         "people": lambda now: tell_people(ledger, specs, pages, now=now),
         "watermarks": lambda now: watch_sources(ledger, specs, source, now=now, seen=pace.seen),
         "aliases": lambda now: repair_aliases(ledger, outside.aliases, specs, now=now),

@@ -21,7 +21,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evergreen.core import reconciling
+from evergreen.core import reconciling, watching
 from evergreen.core.lineage_inference import NotLogged, value_told
 from evergreen.core.roles import PAGES
 from evergreen.core.slot_health import told
@@ -117,10 +117,14 @@ class Pages:
         now = datetime.now(UTC)
         rows, catalog = reading.models_page(self._platform, now)
         slots = told(self._platform.ledger().slot_events.latest(50), since=now - timedelta(days=1))
-        reconciler = reconciling.told(self._platform.ledger().heartbeats.last(reconciling.RECONCILER), now)
+        ledger = self._platform.ledger()
+        background = reconciling.told(ledger.heartbeats.last(reconciling.RECONCILER), now)
+        background += watching.told(
+            catalog.specs, ledger.heartbeats.last(watching.MONITOR), watching.first_release(ledger), now
+        )
         problems = len(catalog.problems)
         return self._page(
-            request, "models.html", rows=rows, problems=problems, reconciler=reconciler, slots=slots, now=now
+            request, "models.html", rows=rows, problems=problems, background=background, slots=slots, now=now
         )
 
     def model(self, request: Request, model: str) -> Response:
