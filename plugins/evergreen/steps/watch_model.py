@@ -51,10 +51,9 @@ class Watching:
 @dataclass
 class Memory:
     """What lasts from one pass to the next, and may be lost: `listed` are the parts of each model's days as they were
-    counted, by number and hash; `written` is when points of a period were written last."""
+    counted, by hash."""
 
     listed: dict[tuple[str, date], int] = field(default_factory=dict)
-    written: dict[tuple[str, int], datetime] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,9 +85,9 @@ def watch_model(
     found = Watched(days.rows, days.labels, list(_labels_told(watching, days)))
     judged = Judged(watching.ledger, spec, standing, live, watching.addresses.model(spec.name), now)
     found.told += judge_rules(judged, _values(watching, counting, days, live), found.states)
-    due = [start for start in sorted(_changed(days)) if _is_due(spec, start, memory, now)]
+    due = [start for start in sorted(_changed(days)) if _is_due(days, start)]
     found.points = [point for start in due for point in _points_of(counting, days, start)]
-    found.settle = partial(_settle, days, memory, frozenset(due))
+    found.settle = partial(_settle, days, frozenset(due))
     return found
 
 
@@ -215,14 +214,14 @@ def _labels_told(watching: Watching, days: _Days) -> Iterator[str]:
 # ---------------------------------------------------------------- points
 
 
-def _settle(days: _Days, memory: Memory, written: Collection[int]) -> None:
+def _settle(days: _Days, written: Collection[int]) -> None:
     """Note that the points of these periods are written."""
     for day in days.looked_at():
-        left = {start for start in day.pending if period_of(start, days.spec.monitoring.window) not in written}
-        if left != day.pending:
-            day.pending = left
+        gone = {start for start in day.pending if period_of(start, days.spec.monitoring.window) in written}
+        if gone:
+            day.pending -= gone
+            day.written |= {period_of(start, days.spec.monitoring.window): days.now.timestamp() for start in gone}
             days.put(day)
-    memory.written.update({(days.spec.name, start): days.now for start in written})
     days.remember()
 
 
@@ -232,12 +231,14 @@ def _changed(days: _Days) -> set[int]:
     return {period_of(start, window) for day in days.looked_at() for start in day.pending}
 
 
-def _is_due(spec: ModelSpec, start: int, memory: Memory, now: datetime) -> bool:
-    window, last = spec.monitoring.window, memory.written.get((spec.name, start))
-    end = datetime.fromtimestamp(start, UTC) + window
+def _is_due(days: _Days, start: int) -> bool:
+    """Whether a period that has changed is to be written: the first time, when it is over, and else now and then."""
+    watching, now = days.spec.monitoring, days.now.timestamp()
+    last = max((day.written[start] for day in days.looked_at() if start in day.written), default=None)
+    end = start + watching.window.total_seconds()
     if last is None or last < end <= now:
         return True
-    return now - last >= max(spec.monitoring.every, window / SPACING)
+    return now - last >= max(watching.every, watching.window / SPACING).total_seconds()
 
 
 def _points_of(counting: Counting, days: _Days, begin: int) -> Iterator[MetricPoint]:

@@ -63,7 +63,8 @@ class Day:
     `bundles` and `sizes` say by version which bundle's layout the tallies have and how long they are. `told` counts the
     different ids that ground truth named, `matched` those that were found among the answers, `wrong` the ones of these
     whose label is none of the task. `served` are the counters of serving as they were last seen, by replica, worker,
-    version and arm. `pending` are the buckets that have changed since their period was written to the ledger.
+    version and arm. `pending` are the buckets that have changed since their period was written to the ledger, `written`
+    is when that was (Unix seconds), by the period's beginning.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Day:
     wrong: int = 0
     served: dict[str, list[float]] = field(default_factory=dict)
     pending: set[int] = field(default_factory=set)
+    written: dict[int, float] = field(default_factory=dict)
     cells: dict[Cell, Sparse] = field(default_factory=dict)
 
     @property
@@ -220,6 +222,7 @@ _PLAIN = (
     "matched",
     "wrong",
     "served",
+    "written",
 )
 
 
@@ -231,6 +234,7 @@ def _read(header: dict[str, Any], lengths: list[int], indices: npt.NDArray[Any],
             "day": date.fromisoformat(header["day"]),
             "slices": tuple(header["slices"]),
             "pending": set(header["pending"]),
+            "written": {int(start): at for start, at in header["written"].items()},
             "bundles": {int(version): bundle for version, bundle in header["bundles"].items()},
             "sizes": {int(version): size for version, size in header["sizes"].items()},
             "predictions": {key: Counted(*counted) for key, counted in header["predictions"].items()},
