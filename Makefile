@@ -6,7 +6,7 @@ export UV_COMPILE_BYTECODE := 1
 
 COMPOSED := PYTHONPATH=plugins $(PYTHON) -m evergreen.composed
 
-.PHONY: help demo test check up status logs down demo-compose test-containers lock
+.PHONY: help demo test check up roll status logs down demo-compose test-containers test-load lock
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -14,7 +14,7 @@ demo: .venv/installed  ## the main job on this machine, from first models to a r
 	@$(BIN)/evergreen demo $(ARGS)
 
 test: .venv/installed-dev check  ## every test that needs no Docker, Postgres or browser
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --ignore tests/compose $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --ignore tests/compose --ignore tests/load $(ARGS)
 
 check: .venv/installed-dev  ## lint, types, import rule, model specs
 	$(BIN)/ruff check
@@ -25,6 +25,9 @@ check: .venv/installed-dev  ## lint, types, import rule, model specs
 
 up:  ## the whole stack in containers on this host: build, start what does not run, wait (needs Docker)
 	@$(COMPOSED) up
+
+roll:  ## serving goes over to a new image, no request lost (ARGS=--no-build: to the image as it is)
+	@$(COMPOSED) roll $(ARGS)
 
 status:  ## the stack in containers: health, restarts, memory, addresses
 	@$(COMPOSED) status
@@ -41,6 +44,9 @@ demo-compose:  ## the demo's story against the running stack (ARGS=--ask: you ar
 
 test-containers: .venv/installed-dev  ## every test that needs Docker, Postgres or a browser
 	$(BIN)/python -m pytest tests/compose $(ARGS)
+
+test-load: .venv/installed-dev  ## what needs the machine for itself: load, kills, full disks, real clients (needs promtool)
+	$(BIN)/python -m pytest tests/load $(ARGS)
 
 # Of the images' locks, requirements.txt holds the versions. xgboost-cpu is xgboost without what only a GPU needs.
 LOCK = $(BIN)/uv pip compile -q --generate-hashes --no-header --python-version 3.11

@@ -58,7 +58,7 @@ uvicorn.run(create_app(), port=int(sys.argv[2]), log_level="warning")
 
 @dataclass(frozen=True)
 class FabAirflow:
-    """The server, and the project whose DAGs it has: the model `delay`, `rollback` and `hold`."""
+    """The server, and the project whose DAGs it has: the model `delay`, `rollback`, `hold` and `promote`."""
 
     url: str
     root: Path
@@ -129,7 +129,7 @@ def fab_airflow(folder: Path) -> Iterator[FabAirflow]:
     """Start one in this folder; about ten seconds."""
     (folder / "project").mkdir()
     root, port = make_project(folder / "project", "delay"), free_port()
-    for name in ("retraining", "rollback", "hold"):
+    for name in ("retraining", "rollback", "hold", "promote"):
         shutil.copy(REPO / "dags" / f"{name}.py", root / "dags")
     url = f"http://127.0.0.1:{port}"
     server = FabAirflow(url, root, _environment(folder, root, url))

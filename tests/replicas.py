@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from tests.bundles import release
 from evergreen.core.ports import Ledger, Store
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving.caller_list import CallerList
-from evergreen.serving.follower import Follower, Pool
+from evergreen.serving.replica.caller_list import CallerList
+from evergreen.serving.replica.follower import Follower, Pool
 from evergreen.serving.state import (
     STATE,
     STATUS,
@@ -46,7 +47,16 @@ class Replica:
         """A follower as a restarted supervisor makes it."""
         callers = CallerList(self.folder) if self.tokens else None
         pool = Pool("default", "host:1", "http://host:1", self.folder)
-        return Follower(pool, self.open_ledger, self.open_store, lambda: {"0": os.getpid()}, callers)
+        return Follower(pool, self.open_ledger, self.open_store, self, callers)
+
+    def pids(self) -> Mapping[str, int]:
+        return {"0": os.getpid()}
+
+    def restarts(self) -> dict[str, int]:
+        return {}
+
+    def worker_reasons(self) -> list[Reason]:
+        return []
 
     def open_ledger(self) -> Ledger:
         if self.ledger_down:

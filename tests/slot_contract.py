@@ -129,8 +129,24 @@ class ContainersContract:
             assert (ended.state, ended.up, ended.out_of_memory) == ("exited", False, False)
             assert ended.exit_code in STOPPED_CODES
 
+    def test_one_that_stands_still_is_started_and_one_that_runs_left_alone(self, engine: Engine) -> None:
+        containers, slot = engine.containers, engine.slot
+        containers.start(slot)
+        first = containers.look(slot)
+        assert (first.state, first.up) == ("running", True)
+        containers.start(slot)
+        assert containers.look(slot).started_at == first.started_at
+        containers.stop(slot, grace=8)
+        assert containers.look(slot).exit_code in STOPPED_CODES
+        containers.start(slot)
+        again = containers.look(slot)
+        assert again.started_at is not None
+        assert first.started_at is not None
+        assert (again.up, again.started_at > first.started_at) == (True, True)
+        containers.stop(slot)
+
     def test_a_container_that_is_not_there_is_absent_and_cannot_be_started(self, engine: Engine) -> None:
         assert engine.containers.look(engine.absent).state == "absent"
-        for act in (engine.containers.restart, engine.containers.stop):
+        for act in (engine.containers.start, engine.containers.restart, engine.containers.stop):
             with pytest.raises(SlotUnavailable, match=f"{engine.absent}: there is no such container here"):
                 act(engine.absent)

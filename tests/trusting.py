@@ -17,18 +17,25 @@ from evergreen.core.answering import Wait
 from evergreen.core.approval import AUTO, decide, must_explain, outcome, overridden, what_changed, why_ask
 from evergreen.core.errors import EvergreenError, LeaseBusy, LeaseLost, RunEnds
 from evergreen.core.judged_anew import asked_anew, judged_for, taken_up
-from evergreen.core.outcome import ends_with, what_became
+from evergreen.core.outcome import ends_with, on_trial, what_became
 from evergreen.core.ports import Ledger, RunState
 from evergreen.core.records import (
+    CHALLENGER,
     ENDED,
+    LATENCY_BOUNDS,
+    PREDICTION_BINS,
     REFUSED,
     Approval,
     ApprovalState,
+    ArmCount,
     Candidate,
     CandidateState,
     Cause,
+    Release,
     RequestState,
     TriggerRequest,
+    Trip,
+    TripKind,
 )
 from evergreen.core.requested import forced
 from evergreen.core.triggers import LEASE_TTL
@@ -37,20 +44,25 @@ from evergreen.fakes.runs import InMemoryRuns
 from evergreen.steps.admit import admit
 from evergreen.steps.advance_rollouts import CLOSED, advance_rollouts
 from evergreen.steps.overtaken import judge_anew, supersede
-from evergreen.steps.roll_out import roll_out
+from evergreen.steps.promote import promote
+from evergreen.steps.roll_out import over, roll_out
 from evergreen.steps.serve_requests import serve_requests
 from evergreen.steps.tend_approvals import tend_approvals
 from evergreen.steps.watch_sources import watch_sources
 from judging import Killed, Mortal
 from records import NOW, WATERMARK, make_candidate, make_spec, make_verdict
 
-ASKING, FREE = "asking", "free"  # the models: of one a person lets every version through, of the other nobody need
+# The models: of the first a person lets every version through, of the others nobody need; of the last each is on trial.
+ASKING, FREE, TRIED = "asking", "free", "tried"
+ROLLOUT = {"shadow": "30m", "canary": [10, 50], "step": "10m", "bake": "30m", "min_requests": 10}
 SPECS = {
     ASKING: make_spec(name=ASKING, cooldown="6h", approval={"mode": "manual", "timeout": "1d"}),
     FREE: make_spec(name=FREE, cooldown="6h", approval={"mode": "auto"}),
+    TRIED: make_spec(name=TRIED, cooldown="6h", approval={"mode": "auto"}, rollout=ROLLOUT),
 }
 TASKS = ("admit", "train", "judge", "approve", "roll_out")
 UNDER_LEASE = ("train", "judge")
+PROMOTER = "eve"  # who promotes, and does nothing else
 
 
 @dataclass
@@ -112,9 +124,14 @@ class World:
         return self.runs.setdefault((model, run_id), Run(model, run_id, cause, detail))
 
     def at_work(self) -> list[Run]:
-        """The runs that have not ended, those too that the reconciler has started meanwhile."""
+        """The runs that have not ended, those too that the reconciler has started meanwhile.
+
+        One that Airflow lost may be started anew under its own id: its request was not marked before the kill.
+        """
         for model, run_id in self.airflow.started:
-            self.runs.setdefault((model, run_id), Run(model, run_id))
+            known = self.runs.get((model, run_id))
+            if known is None or (known.over and self.airflow.state(model, run_id) is RunState.QUEUED):
+                self.runs[model, run_id] = Run(model, run_id)
         return [run for run in self.runs.values() if not run.over]
 
     def lose(self, run: Run) -> None:
@@ -192,7 +209,7 @@ class World:
         if known.state in REFUSED and wanted:
             self.reopened.add((run.model, known.version))
             ledger.models.reopen(run.model, known.version)
-        elif known.state in ENDED and not judged_for(known, request.id):
+        elif not judged_for(known, request.id) and (known.state in ENDED or on_trial(ledger, known)):
             raise RunEnds(f"version {known.version} {what_became(ledger, known)}", served=True)
         return known.version
 
@@ -245,10 +262,12 @@ class World:
         supersede(ledger, run.model, self.now)
         return None
 
-    def _roll_out(self, ledger: Ledger, run: Run) -> str:
+    def _roll_out(self, ledger: Ledger, run: Run) -> str | None:
+        """The release's id; none while it is on trial, or waits for another's trial: then the task is deferred."""
         about = {"request_id": run.handed["admit"], "version": run.handed["train"], "reason": "as approved"}
         who = {"released_by": run.handed["approve"], "now": self.now, "wait": Wait(seconds=0)}
-        return roll_out(SPECS[run.model], ledger, self.registry, **about, **who).id  # type: ignore[arg-type]
+        release = roll_out(SPECS[run.model], ledger, self.registry, **about, **who)  # type: ignore[arg-type]
+        return release.id if over(release) else None
 
     def _candidate(self, ledger: Ledger, run: Run) -> Candidate:
         return ledger.models.candidate(run.model, run.handed["train"])
@@ -286,6 +305,22 @@ class World:
             except EvergreenError:
                 return
             self.reopened.add((candidate.model, candidate.version))
+
+    def promote(self, model: str, lives: int = 0) -> None:
+        """A person does not wait for the end of a trial; what is refused is refused."""
+        with self.process(lives) as ledger, suppress(EvergreenError):
+            promote(ledger, model, by=PROMOTER, reason="it looks well", now=self.now)
+
+    def count(self, release: Release, requests: int, faults: int = 0) -> None:
+        """Replicas have counted so many requests to it in its stage, one of them since it started anew."""
+        boot = f"boot-{len(self.own.trials.counts(release.id))}"
+        latency, predictions = (requests, *[0] * len(LATENCY_BOUNDS)), (requests, *[0] * (PREDICTION_BINS - 1))
+        told = (requests, faults, latency, predictions)
+        self.own.trials.count([ArmCount(release.id, release.stage, CHALLENGER, "replica-1", boot, *told)])
+
+    def trip(self, release: Release) -> None:
+        """Its guard takes it off."""
+        self.own.trials.trip(Trip(release.id, "replica-1", TripKind.FAULTS, "5 of 5 requests failed", self.now))
 
     def reconcile(self, lives: int = 0) -> None:
         """One pass, in a process of its own that remembers nothing; where one part fails the next goes on."""

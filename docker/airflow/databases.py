@@ -19,7 +19,13 @@ OWNED = {
     "evergreen": "EVERGREEN_DB_PASSWORD",
     "warehouse": "WAREHOUSE_DB_PASSWORD",
 }
-SERVING = "evergreen_serving"  # reads the ledger and writes its heartbeat, see `grant_serving`
+SERVING = "evergreen_serving"  # reads the ledger, and writes its heartbeat and what it sees of releases on trial
+SERVING_RIGHTS = (
+    "USAGE ON SCHEMA public",
+    "SELECT ON ALL TABLES IN SCHEMA public",
+    "INSERT, UPDATE ON replica, arm_count",
+    "INSERT ON trip",
+)
 
 
 def make_databases() -> None:
@@ -35,7 +41,7 @@ def make_databases() -> None:
 def grant_serving() -> None:
     """What the slots may do in the ledger, whose tables must be there."""
     with closing(_superuser("evergreen")) as ledger:
-        for right in ("USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public", "INSERT, UPDATE ON replica"):
+        for right in SERVING_RIGHTS:
             _do(ledger, f"GRANT {right} TO {{}}", SERVING)
 
 

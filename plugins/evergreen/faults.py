@@ -1,14 +1,21 @@
-"""Kills this process at a call of a port: how it is shown that every step survives a kill at every point.
+"""Faults to order: how it is shown that every step survives a kill at every point, and that a guard guards.
 
-Nothing is watched unless EVERGREEN_FAULT names calls: 'ledger.models.add_candidate:after:/folder/struck', several with
-a blank between them. The file is made when the fault strikes, and where it is there the fault has struck: so the retry
-goes on.
+Nothing is watched unless EVERGREEN_FAULT names faults, several with a blank between them:
+
+    ledger.models.add_candidate:after:/folder/struck     kills this process at a call of a port. The file is made when
+                                                         the fault strikes, and where it is there the fault has
+                                                         struck: so the retry goes on.
+    predict:flight-delay:2:raise                         makes a version on trial in serving fail, each time; also
+    predict:flight-delay:2:sleep=0.2                     take that many seconds longer, or
+    predict:flight-delay:2:constant=0.5                  answer the same to every row
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import wraps
@@ -21,9 +28,11 @@ if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
 
 VARIABLE = "EVERGREEN_FAULT"
-BEFORE, AFTER = "before", "after"
+BEFORE, AFTER, PREDICT = "before", "after", "predict:"
 Hook = Callable[[str, str], None]  # is told the call ('store.put') and whether it is BEFORE or AFTER it
+Predict = Callable[[Any], Any]  # matrix → an array that may be written to
 Port = TypeVar("Port")
+_PREDICT = re.compile(r"predict:([a-z0-9-]+):([0-9]+):(raise|(?:sleep|constant)=[0-9.]+)")
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,39 @@ class Fault:
         return True
 
 
+def of_version(model: str, version: int, predict: Predict) -> Predict:
+    """How a version answers: as it does, unless a fault is set for it. Raises FoundProblem for one that is none."""
+    for text in os.environ.get(VARIABLE, "").split():
+        if not text.startswith(PREDICT):
+            continue
+        found = _PREDICT.fullmatch(text)
+        if not found:
+            allowed = "predict:<model>:<version>:raise|sleep=<seconds>|constant=<number>"
+            raise FoundProblem(VARIABLE, found=repr(text), allowed=allowed, do="Correct it, or unset it.")
+        if found[1] == model and int(found[2]) == version:
+            return _faulty(predict, *found[3].split("="))
+    return predict
+
+
+def _faulty(predict: Predict, what: str, how: str = "0") -> Predict:
+    amount = float(how)
+
+    def answer(matrix: Any) -> Any:
+        if what == "raise":
+            raise RuntimeError(f"{VARIABLE} asked for it")
+        if what == "sleep":
+            time.sleep(amount)
+        answers = predict(matrix)
+        if what == "constant":
+            answers[...] = amount
+        return answers
+
+    return answer
+
+
 def _from_environment() -> Hook | None:
-    faults = [Fault.of(text) for text in os.environ.get(VARIABLE, "").split()]
+    named = os.environ.get(VARIABLE, "").split()
+    faults = [Fault.of(text) for text in named if not text.startswith(PREDICT)]
 
     def strike(call: str, when: str) -> None:
         for fault in faults:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from evergreen.core.evidence import Evidence
     from evergreen.core.ports import (
         Aliases,
+        EdgeProxy,
         Ledger,
+        PartWriter,
+        Predictions,
         Registry,
         RehearsalSlots,
         Runs,
@@ -55,6 +58,7 @@ class Settings:
     training_memory_mb: int = 4000  # EVERGREEN_TRAINING_MEMORY_MB: what pull, validate, train and judge may hold each
     artifacts_url: str = ""  # EVERGREEN_ARTIFACTS_URL: where MLflow keeps artifacts; default a folder in home
     slots_url: str = ""  # EVERGREEN_SLOTS_URL: docker-slots, for rehearsals in a container; default child processes
+    edge_url: str = ""  # EVERGREEN_EDGE_URL: the runtime API of the edge before the slots; default: there is none
     mlflow_pages: str = ""  # EVERGREEN_MLFLOW_PAGES: where people find MLflow; default mlflow_url, empty for nowhere
     keep_days: int = 30  # EVERGREEN_KEEP_DAYS: how long Airflow's records of runs and their logs are kept
     reconcile_seconds: int = 2  # EVERGREEN_RECONCILE_SECONDS: the pause between two passes of the reconciler
@@ -76,6 +80,7 @@ class Settings:
             training_memory_mb=_whole_number("EVERGREEN_TRAINING_MEMORY_MB", cls.training_memory_mb),
             artifacts_url=os.environ.get("EVERGREEN_ARTIFACTS_URL", cls.artifacts_url),
             slots_url=os.environ.get("EVERGREEN_SLOTS_URL", cls.slots_url),
+            edge_url=os.environ.get("EVERGREEN_EDGE_URL", cls.edge_url),
             keep_days=_whole_number("EVERGREEN_KEEP_DAYS", cls.keep_days),
             reconcile_seconds=_whole_number("EVERGREEN_RECONCILE_SECONDS", cls.reconcile_seconds),
         )
@@ -124,6 +129,20 @@ def snapshots(settings: Settings) -> Snapshots:
     from evergreen.adapters.parquet_snapshots import ParquetSnapshots
 
     return ParquetSnapshots(store(settings))
+
+
+def part_writer() -> PartWriter:
+    """Parquet with arro3, for what serving logs."""
+    from evergreen.adapters.parquet_parts import ArrowParts
+
+    return ArrowParts()
+
+
+def predictions(settings: Settings) -> Predictions:
+    """What serving logged, in the store."""
+    from evergreen.adapters.logged_predictions import LoggedPredictions
+
+    return LoggedPredictions(store(settings))
 
 
 def source(described: SourceSpec, connections: Callable[[str], str | None] = lambda name: None) -> Source:
@@ -178,6 +197,13 @@ def slot_containers(settings: Settings) -> SlotContainers:
     from evergreen.adapters.container_slots import DockerSlots
 
     return DockerSlots(settings.slots_url)
+
+
+def edge(settings: Settings) -> EdgeProxy | None:
+    """The edge before the slots, by its runtime API; none where EVERGREEN_EDGE_URL is not set."""
+    from evergreen.adapters.edge_proxy import HAProxyEdge
+
+    return HAProxyEdge(settings.edge_url) if settings.edge_url else None
 
 
 def serving_client() -> ServingClient:

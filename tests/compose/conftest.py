@@ -19,7 +19,8 @@ PATIENCE = 1500  # seconds: the first test waits while all images are built, and
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longer than the rest of the tests may take."""
+    """Longer than the rest of the tests may take; rolls come last: they kill what others find unharmed."""
+    items.sort(key=lambda item: "test_roll.py" in item.nodeid)
     for item in items:
         if "tests/compose/" in item.nodeid:
             item.add_marker(pytest.mark.timeout(PATIENCE))

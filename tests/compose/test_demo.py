@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,11 @@ def test_the_story_plays_and_nothing_had_to_be_restarted(stack: ComposeStack) ->
     done = subprocess.run(["make", "demo-compose"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " 0 failed." in done.stdout
+    assert "version 2 is in canary: it answers 50 % of callers" in done.stdout
+    answer = re.search(r"evergreen trace ([0-9a-f-]{36})", done.stdout)
+    assert answer
+    told = stack.evergreen("trace", answer[1], "--json")
+    assert (told["model"], told["version"], told["arm"]) == ("flight-delay", 2, "canary")
     for one in stack.containers().values():
         assert (one["RestartCount"], one["State"]["OOMKilled"]) == (0, False), one["Name"]
 

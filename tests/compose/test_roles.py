@@ -131,8 +131,8 @@ def model(people: People) -> Iterator[str]:
 
 # ---------------------------------------------------------------- doors
 
-PLUGIN = ["/evergreen/", "/evergreen/models/flight-delay", "/evergreen/files/pages.css"]
-STARTED = ("flight-delay", "abort", "rollback", "hold", "housekeeping", "platform", "reconciler")
+PLUGIN = ["/evergreen/", "/evergreen/models/flight-delay", "/evergreen/answers", "/evergreen/files/pages.css"]
+STARTED = ("flight-delay", "abort", "rollback", "hold", "housekeeping", "platform", "reconciler", "roll_pool")
 STARTS = [f"/api/v2/dags/{dag}/dagRuns" for dag in STARTED]
 ADMINS = [
     ("GET", "/api/v2/connections"),
@@ -157,6 +157,12 @@ def test_only_an_operator_starts_runs(people: People, path: str) -> None:
     """Nothing starts here: what the operator sends is refused for what it says."""
     found = [people.ask(user, "POST", path, {"dag_run_id": ["odd"]}).status_code for user in USERS]
     assert found == [403, 422, 403, 401]
+
+
+def test_only_an_approver_promotes(people: People) -> None:
+    path = "/api/v2/dags/promote/dagRuns"
+    found = [people.ask(user, "POST", path, {"dag_run_id": ["odd"]}).status_code for user in USERS]
+    assert found == [403, 403, 422, 401]
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINS)

@@ -131,3 +131,17 @@ def test_the_networks_inside_lead_nowhere(stack: ComposeStack) -> None:
     assert inside.pop("evergreen_sources") is False  # tasks and watchers reach data outside
     assert all(inside.values())
     assert urlsplit(stack.serving_url).hostname in ("127.0.0.1", "localhost")
+
+
+def test_a_slot_writes_the_log_into_the_store_and_nothing_else(stack: ComposeStack) -> None:
+    code = (
+        "from evergreen import wiring\n"
+        "store = wiring.store(wiring.Settings.load())\n"
+        "store.put('log/predictions/try/x', b'1'); store.remove('log/predictions/try/x')\n"
+        "for key in ('bundles/x', 'snapshots/x', 'x'):\n"
+        "    try: store.put(key, b'1')\n"
+        "    except OSError as error: print(error.strerror)\n"
+    )
+    slot = next(name for name in ("serving-blue", "serving-green") if stack.processes(name, "evergreen.serving"))
+    told = stack.run("docker", "exec", slot, "python", "-c", code)
+    assert told.split("\n")[:3] == ["Read-only file system"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import make_url, text
@@ -14,7 +15,7 @@ from evergreen.adapters.ledger.engine import Database, LedgerRefused
 from evergreen.adapters.ledger.tables import HEAD
 from evergreen.adapters.ledger.upgrade import run_alembic
 from evergreen.core.caller_tokens import digest
-from evergreen.core.records import Replica
+from evergreen.core.records import ArmCount, Replica, Trip, TripKind
 from ledgers import passed, release
 from records import NOW
 
@@ -44,14 +45,16 @@ def as_serving(url: str) -> str:
     return make_url(url).set(username=USER, password=PASSWORD).render_as_string(hide_password=False)
 
 
-def grant_heartbeats(url: str) -> None:
+def grant(url: str) -> None:
+    """As docker/airflow/databases.py does."""
     with Database(url).write() as connection:
-        connection.execute(text(f"GRANT INSERT, UPDATE ON replica TO {USER}"))
+        for right in ("INSERT, UPDATE ON replica, arm_count", "INSERT ON trip"):
+            connection.execute(text(f"GRANT {right} TO {USER}"))
 
 
-def test_serving_reads_everything_and_writes_its_heartbeat_alone(owner: str) -> None:
+def test_serving_reads_everything_and_writes_only_what_it_sees(owner: str) -> None:
     ledger = open_ledger(owner)
-    grant_heartbeats(owner)
+    grant(owner)
     token = ledger.tokens.add("shop", digest("t"), by="ada", now=NOW)
     released = release(ledger, passed(ledger, 1, seen=0))
     serving = open_ledger(as_serving(owner))
@@ -60,6 +63,12 @@ def test_serving_reads_everything_and_writes_its_heartbeat_alone(owner: str) -> 
     for _ in range(2):  # the first beat inserts, the second updates
         serving.replicas.beat(Replica("default", "blue", "http://serving-blue:8000", {"m": 1}), NOW)
     assert [replica.replica for replica in ledger.replicas.alive("default", NOW)] == ["blue"]
+    count = ArmCount("r-1", "canary-5", "challenger", "blue", "boot-1", 10, 1, (4, 6), (3, 7))
+    for counted in (count, replace(count, requests=11)):
+        serving.trials.count([counted])
+    assert ledger.trials.counts("r-1") == [replace(count, requests=11)]
+    tripped = Trip("r-1", "blue", TripKind.FAULTS, "5 faults", NOW)
+    assert [serving.trials.trip(tripped) for _ in range(2)] == [True, False]
     with pytest.raises(ProgrammingError, match="permission denied"):
         serving.tokens.revoke(token.id, by="mallory", now=NOW)
     with pytest.raises(ProgrammingError, match="permission denied"):
@@ -78,5 +87,5 @@ def test_a_ledger_behind_is_refused_to_serving_and_upgraded_by_its_owner(owner: 
     with pytest.raises(LedgerRefused, match=BEHIND):
         open_ledger(as_serving(owner))
     open_ledger(owner)
-    grant_heartbeats(owner)
+    grant(owner)
     assert open_ledger(as_serving(owner)).tokens.all() == []

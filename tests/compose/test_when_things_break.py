@@ -124,7 +124,7 @@ with open({FILLER!r}, "wb", buffering=0) as file:
 SMALL_DISK = """
 services:
   serving-green:
-    volumes: !override ["store:/var/lib/evergreen/store:ro"]
+    volumes: !override ["store:/var/lib/evergreen/store:ro", "log:/var/lib/evergreen/store/log"]
     tmpfs: !override ["/tmp:mode=1777", "/var/lib/evergreen/serving:size=8m,mode=0700,uid=50000"]
 """
 

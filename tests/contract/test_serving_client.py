@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 from tests.bundles import ROW, make_bundle, put
@@ -71,6 +73,38 @@ def test_what_serving_says_of_a_refused_request_is_in_the_error_and_the_connecti
         with pytest.raises(ServingFailed, match=f"404.*no such model here; allowed: '{MODEL}'"):
             connection.predict("fares", [ROW])
         assert connection.predict(MODEL, [ROW]).version == 3
+
+
+def test_what_is_ready_says_so_and_where_nothing_answers_that_is_told(served: Served) -> None:
+    assert served.client.readiness(served.url) == ""
+    assert "does not answer" in served.client.readiness(served.nowhere)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (503, '{"ready": false, "reasons": ["m is being loaded.", "n too."]}', "m is being loaded. n too."),
+        (503, '{"ready": false, "reasons": []}', "GET /v2/health/ready was answered with 503"),
+        (502, "<html>", "GET /v2/health/ready was answered with 502: <html>"),
+        (200, "", ""),
+    ],
+)
+def test_what_is_not_ready_says_why(status: int, body: str, told: str) -> None:
+    class Slot(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Slot) as server:
+        answering = Thread(target=server.handle_request)
+        answering.start()
+        assert HttpServingClient().readiness(f"http://127.0.0.1:{server.server_port}") == told
+        answering.join()
 
 
 def test_where_nothing_answers_the_error_says_where(served: Served) -> None:

@@ -23,8 +23,8 @@ from evergreen.fakes.runs import InMemoryRuns
 from evergreen.fakes.store import InMemoryStore
 from evergreen.orchestration import asked_before, asking
 from evergreen.orchestration.approval import ApproveCandidate, _reason_field, _what_to_ask
-from evergreen.orchestration.deciding import _approved
 from evergreen.orchestration.evidence import Asked, body, headline
+from evergreen.orchestration.roll_out import _approved
 from evergreen.orchestration.task_run import TaskRun
 from evergreen.steps.tend_approvals import tend_approvals
 from ledgers import release

@@ -44,6 +44,8 @@ ROUTES: list[tuple[str, str, Any, tuple[int, ...]]] = [
      (200, 200, 403, 200, 403, 403, 401)),
     ("POST", "/api/v2/dags/rollback/dagRuns", {**RUN, "conf": {"model": "delay", "reason": "odd"}},
      (200, 200, 403, 200, 403, 403, 401)),
+    ("POST", "/api/v2/dags/promote/dagRuns", {**RUN, "conf": {"model": "delay", "reason": "odd"}},
+     (200, 200, 403, 403, 200, 403, 401)),
     ("PATCH", "/api/v2/dags/delay", {"is_paused": False}, (200, 200, 403, 200, 403, 403, 401)),
     ("DELETE", "/api/v2/dags/gone", None, (404, 403, 403, 403, 403, 403, 401)),
     ("GET", "/api/v2/connections", None, (200, 403, 403, 403, 403, 403, 401)),

@@ -150,7 +150,11 @@ def test_worker_killed_comes_back_with_the_same_version(replica: Serving) -> Non
     assert replica.answer(ROW) == expected  # the connection waits in the supervisor's socket
     assert time.monotonic() - killed < 5
     assert replica.worker_pid() != pid
-    wait_for(lambda: "evergreen_worker_restarts_total 1" in replica.ask("GET", "/metrics")[1], 5, replica.log)
+    wait_for(
+        lambda: 'evergreen_worker_restarts_total{reason="killed"} 1' in replica.ask("GET", "/metrics")[1],
+        5,
+        replica.log,
+    )
 
 
 def test_supervisor_killed_and_started_again_without_ledger_and_store(replica: Serving) -> None:

@@ -61,7 +61,7 @@ def test_tokens_come_rotate_and_go_within_seconds_and_without_a_restart(replica:
     assert status(replica, new) == 200
     assert max(came, went) < 3
     page = replica.ask("GET", "/metrics")[1]
-    assert 'model="flight-delay",version="1",outcome="ok",caller="web-shop",worker="0"' in page
+    assert 'model="flight-delay",version="1",outcome="ok",caller="web-shop",arm="champion",worker="0"' in page
     alive = replica.ledger.replicas.alive("default", datetime.now(UTC) - timedelta(seconds=10))
     assert [(one.replica, one.url) for one in alive] == [("serving-blue:8000", "http://serving-blue:8000")]
     told = replica.log() + page
@@ -98,7 +98,7 @@ def test_without_a_list_of_callers_everyone_is_refused_and_health_says_so(tmp_pa
             return "no list of callers has come" in str(replica.ask("GET", "/v2/health/ready"))
 
         wait_for(told, 20, replica.log)
-        assert status(replica, token) == 401
+        assert status(replica, token) == 503
         assert replica.ask("GET", "/v2/health/live") == (200, {"live": True})
 
 

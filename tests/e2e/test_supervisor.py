@@ -29,7 +29,7 @@ from spec_project import make_project, write_spec
 
 REPO = Path(__file__).parents[2]
 NAMES = ["mlflow", "api-server", "scheduler", "dag-processor", "triggerer", "serving"]
-DAGS = ["abort", "delay", "hold", "housekeeping", "reconciler", "rollback"]
+DAGS = ["abort", "delay", "hold", "housekeeping", "promote", "reconciler", "rollback"]
 
 
 def settings_of(home: Path, root: Path) -> wiring.Settings:

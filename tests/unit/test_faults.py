@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evergreen import faults
@@ -61,6 +63,30 @@ def test_without_a_fault_the_port_itself_comes_back(monkeypatch: pytest.MonkeyPa
     port, ledger = object(), in_memory_ledger()
     assert faults.watched("store", port) is port
     assert faults.watched_ledger(ledger) == ledger
+
+
+def test_a_version_in_serving_answers_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = "predict:fares:2:raise predict:fares:3:constant=0.5 predict:fares:4:sleep=0.05"
+    monkeypatch.setenv(faults.VARIABLE, named)
+
+    def predict(rows: list[float]) -> list[float]:
+        return list(rows)
+
+    assert faults.watched("store", predict) is predict  # nothing to kill at
+    assert faults.of_version("fares", 1, predict) is faults.of_version("other", 2, predict) is predict
+    with pytest.raises(RuntimeError, match="EVERGREEN_FAULT asked for it"):
+        faults.of_version("fares", 2, predict)([1.0])
+    begun = time.monotonic()
+    assert faults.of_version("fares", 4, predict)([1.0]) == [1.0]
+    assert time.monotonic() - begun >= 0.05
+    assert faults.of_version("fares", 3, np.array)([1.0, 2.0]).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("text", ["predict:fares:2", "predict:fares:two:raise", "predict:fares:2:sleep"])
+def test_what_is_no_fault_of_a_version_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(faults.VARIABLE, text)
+    with pytest.raises(FoundProblem, match=r"EVERGREEN_FAULT: found .*allowed: predict:<model>:"):
+        faults.of_version("fares", 2, list)
 
 
 @pytest.mark.parametrize(

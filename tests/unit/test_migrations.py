@@ -168,7 +168,23 @@ def _fill_0003(connection: Connection) -> None:
     connection.execute(text("UPDATE replica SET reasons = '[\"no space left\"]'"))
 
 
-FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003}
+def _fill_0004(connection: Connection) -> None:
+    """A row in every table that revision 0004 added, and a release of m that is prepared."""
+    row = {"model": "m", "key": "k", "at": NOW}
+    _insert(connection, "event", what="alias moved", detail="champion to 4", by="ada", **row)
+    _insert(connection, "heartbeat", name="reconciler", detail="1 pass", at=NOW)
+    told = {"kind": "reminder", "title": "t", "text": "t", "link": "", "tries": 0, "error": "", "created_at": NOW}
+    _insert(connection, "notice", id="notice-1", model="m", key="k", **told)
+    candidate = vars(make_candidate(version=5, generation_seen=3))
+    _insert(connection, "candidate", **{**candidate, "state": "passed", "verdict": to_json(make_verdict())})
+    prepared = {"id": "m-prepared", "model": "m", "version": 5, "bundle": f"{5:064x}", "generation": -1, "seen": 3}
+    told = {"pool": "default", "request_id": "request-5", "released_by": "auto", "reason": "gates"}
+    _insert(connection, "release", **prepared, **told, state="prepared", watermark=WATERMARK, released_at=NOW)
+    event = {"state": "prepared", "actor": "auto", "reason": "gates", "at": NOW}
+    _insert(connection, "release_event", release_id="m-prepared", **event)
+
+
+FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003, "0004": _fill_0004}
 
 
 def _ledger_of(revision: str, url: str) -> None:
@@ -215,6 +231,8 @@ def test_a_ledger_of_any_revision_works_on(revision: str, kind: str, tmp_path: P
     _ledger_of(revision, url)
     ledger = open_ledger(url)
     before = ledger.releases.champion("m")
+    for waiting in ledger.releases.prepared():
+        ledger.releases.abort(waiting.id, by="ada", reason="wrong fares", now=LATER)
     live = release(ledger, passed(ledger, 9, seen=before.generation))
     assert (live.seen, live.generation) == (before.generation, before.generation + 1)
     assert ledger.releases.get(str(before.release_id)).state is RolloutState.REPLACED
@@ -277,6 +295,20 @@ def test_rows_of_revision_0003_mean_the_same_in_the_newest(kind: str, tmp_path: 
     assert ledger.replicas.alive("default", NOW)[0].reasons == ("no space left",)
     assert (ledger.events.history(), ledger.notices.latest(9)) == ([], [])
     assert ledger.heartbeats.last("reconciler") is None
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_a_release_that_revision_0004_prepared_has_no_plan_and_goes_live(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of("0004", url)
+    ledger = open_ledger(url)
+    [prepared] = ledger.releases.prepared()
+    assert (prepared.id, prepared.seen, prepared.generation) == ("m-prepared", 3, 0)
+    assert (prepared.plan, prepared.weight, prepared.stage_since) == (None, 0, None)
+    assert ledger.releases.on_trial() == []
+    assert (ledger.trials.trips(["m-prepared"]), ledger.settings.of("default")) == ({}, {})
+    assert ledger.releases.go_live(prepared.id, LATER).generation == 4
+    assert [notice.id for notice in ledger.notices.latest(9)] == ["notice-1"]
 
 
 @pytest.mark.parametrize("kind", SQL)

@@ -12,14 +12,23 @@ from evergreen.core.addresses import Addresses
 from evergreen.core.outbox import TRIES, due, error_text, failed_ways, without_secrets
 from evergreen.core.ports import Ledger
 from evergreen.core.records import (
+    CHALLENGER,
     FLEET,
+    LATENCY_BOUNDS,
+    PREDICTION_BINS,
     Approval,
     ApprovalState,
+    ArmCount,
     CandidateState,
     Notice,
     NoticeKind,
+    Release,
     RequestState,
+    RolloutPlan,
+    RolloutState,
     TriggerRequest,
+    Trip,
+    TripKind,
 )
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.steps.tell_people import LOOK_BACK, tell_people
@@ -105,6 +114,50 @@ def test_releases_rollbacks_and_aborts_are_told_once_with_the_versions_page(ledg
     assert (end.kind, end.title) == (NoticeKind.REPORTED, "m version 3 was not released after all")
     assert (end.text, end.link) == ("Aborted by bob: wrong day.", f"{PAGES.pages}/models/m/versions/3")
     assert told(ledger, NOW + timedelta(hours=2)) == []
+
+
+def on_trial(ledger: Ledger, state: RolloutState = RolloutState.SHADOW, weight: int = 0) -> Release:
+    """Version 2 beside version 1, in a stage of an hour that began now and needs 100 requests."""
+    release(ledger, passed(ledger, 1, seen=0))
+    plan = RolloutPlan(timedelta(minutes=1), (50,), timedelta(hours=1), timedelta(hours=1), min_requests=100)
+    entered = prepare(ledger, passed(ledger, 2, seen=1), plan=plan)
+    entered = ledger.releases.enter(entered, state, weight, reason="for a test", now=NOW)
+    told(ledger)  # the release of version 1
+    return entered
+
+
+def count(ledger: Ledger, trial: Release, requests: int) -> None:
+    latency, bins = (requests, *[0] * len(LATENCY_BOUNDS)), (0,) * PREDICTION_BINS
+    counted = ArmCount(trial.id, trial.stage, CHALLENGER, "blue", "boot-1", requests, 0, latency, bins)
+    ledger.trials.count([counted])
+
+
+def test_a_stage_that_lacks_requests_for_long_is_told_once_and_so_is_the_next(ledger: Ledger) -> None:
+    trial = on_trial(ledger)
+    count(ledger, trial, 99)
+    assert told(ledger, NOW + timedelta(minutes=10, seconds=59)) == [], "10 minutes over its length at least"
+    [one] = told(ledger, NOW + timedelta(minutes=11))
+    assert (one.kind, one.link) == (NoticeKind.REPORTED, f"{PAGES.pages}/models/m")
+    assert "m version 2 stays" in one.text
+    assert "shadow: 99 of 100 requests in 11 min. It goes on" in one.text
+    assert "`evergreen promote m`" in one.text
+    assert told(ledger, NOW + timedelta(hours=5)) == []
+    ledger.releases.enter(trial, RolloutState.CANARY, 50, reason="for a test", now=NOW)
+    assert told(ledger, NOW + timedelta(minutes=119)) == [], "as long again as the stage should last"
+    [one] = told(ledger, NOW + timedelta(hours=2))
+    assert "canary-50: 0 of 100 requests" in one.text
+
+
+def test_a_stage_that_has_its_requests_lacks_none(ledger: Ledger) -> None:
+    count(ledger, on_trial(ledger, RolloutState.CANARY, 50), 100)
+    assert told(ledger, NOW + timedelta(hours=3)) == []
+
+
+def test_what_a_guard_took_off_waits_for_no_requests(ledger: Ledger) -> None:
+    trial = on_trial(ledger, RolloutState.CANARY, 50)
+    count(ledger, trial, 7)
+    ledger.trials.trip(Trip(trial.id, "blue", TripKind.FAULTS, "5 faults", NOW))
+    assert told(ledger, NOW + timedelta(hours=3)) == []
 
 
 def test_what_is_old_is_no_news(ledger: Ledger) -> None:

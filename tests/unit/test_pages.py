@@ -23,19 +23,26 @@ from tests.records import make_candidate, make_request_args, make_snapshot, make
 
 from evergreen.adapters.ledger import open_ledger
 from evergreen.core import evidence as ev
+from evergreen.core import logged_parts as parts
 from evergreen.core.catalog import Catalog
 from evergreen.core.metrics import Task
 from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
 from evergreen.core.records import (
     ApprovalState,
+    ArmCount,
     CandidateState,
     Cause,
     GateResult,
     GateState,
     RequestState,
+    RolloutPlan,
+    RolloutState,
     SliceResult,
+    Trip,
+    TripKind,
 )
 from evergreen.fakes.ledger import in_memory_ledger
+from evergreen.fakes.predictions import InMemoryPredictions
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.store import InMemoryStore
 from evergreen.steps.report import report
@@ -57,6 +64,7 @@ PATHS = [
     "/evergreen/files/icon.svg",
     "/evergreen/models/m/releases/1",
     "/evergreen/models/m/snapshots/snap-1",
+    "/evergreen/answers",
     "/evergreen/models/unknown",
     "/evergreen/openapi.json",
     "/evergreen/docs",
@@ -70,6 +78,7 @@ class World:
     def __init__(self) -> None:
         self.ledger, self.store, self.registry = in_memory_ledger(), InMemoryStore(), FakeRegistry()
         self.specs = {"m": make_spec()}
+        self.predictions = InMemoryPredictions()
         self.mlflow = "http://mlflow:5000"
 
     def app(self, *, signed_in: bool = True, role: str | None = "viewer") -> Any:
@@ -82,7 +91,13 @@ class World:
         from evergreen.ui.platform import Platform
 
         pages = build_app(
-            Platform(lambda only: Catalog(self.specs), lambda: self.ledger, lambda: self.store, self.mlflow)
+            Platform(
+                catalog=lambda only: Catalog(self.specs),
+                ledger=lambda: self.ledger,
+                store=lambda: self.store,
+                predictions=lambda: self.predictions,
+                mlflow_url=self.mlflow,
+            )
         )
         create_auth_manager()  # Airflow's simple one
         if signed_in:
@@ -142,7 +157,7 @@ def world() -> World:
 class Sound(HTMLParser):
     """Fails on a tag that is not closed, and collects links and identifiers."""
 
-    VOID = frozenset({"meta", "link", "img", "br"})
+    VOID = frozenset({"meta", "link", "img", "br", "input"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -335,6 +350,46 @@ def test_rollouts_and_approvals_are_told_with_all_that_came_of_them(world):
     assert "overrides auc by carrier" in approvals
 
 
+def on_trial(world):
+    """Version 2 beside version 1, in its second stage, of which 120 of 200 requests have come."""
+    world.released(1)
+    world.judged(2)
+    passed = world.ledger.models.judge("m", 2, verdict=make_verdict(), state=CandidateState.PASSED, generation_seen=1)
+    plan = RolloutPlan(timedelta(minutes=5), (25,), timedelta(minutes=5), timedelta(minutes=9), 200)
+    made, ago = prepare(world.ledger, passed, plan=plan, now=NOW), timedelta(minutes=1)
+    shadow = world.ledger.releases.enter(made, RolloutState.SHADOW, 0, reason="its answers go nowhere", now=NOW - ago)
+    canary = world.ledger.releases.enter(shadow, RolloutState.CANARY, 25, reason="it answers 25 %", now=NOW)
+    latency, bins = (0, 0, 120, *[0] * 17), (120, *[0] * 9)
+    for arm, faults in (("challenger", 3), ("champion", 0)):
+        counted = ArmCount(canary.id, canary.stage, arm, "blue", "boot-1", 120, faults, latency, bins)
+        world.ledger.trials.count([counted])
+    return canary
+
+
+def test_a_version_on_trial_is_told_stage_by_stage(world):
+    made = on_trial(world)
+    text, sound = page(world.ask("/evergreen/models/m"))
+    trial = " ".join(text.partition('<h2 id="trial">')[2].partition("<h2")[0].split())
+    assert "is on trial beside the champion" in trial
+    assert "it answers 25 % of callers" in trial
+    assert "canary-25: 120 of 200 requests" in trial
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", trial)
+    assert cells[cells.index("120 of 200") :][:6] == ["120 of 200", "2.5 %", "1.99", "120", "0.0 %", "1.99"]
+    assert [cell for cell in cells if cell in ("shadow", "bake")] == ["shadow", "bake"]
+    assert "to come" in trial
+    assert {link.partition("/dags/")[2] for link in sound.links} >= {"promote", "abort"}
+    world.ledger.trials.trip(Trip(made.id, "blue", TripKind.FAULTS, "5 of 5 requests failed", NOW))
+    assert "its guard took it off: 5 of 5 requests failed" in page(world.ask("/evergreen/models/m"))[0]
+
+
+def test_the_models_page_says_what_is_on_trial(world):
+    on_trial(world)
+    text, sound = page(world.ask("/evergreen/"))
+    assert "version 2 on trial" in text
+    assert "canary-25, 120 of 200 requests" in text
+    assert any(link.endswith("/models/m#trial") for link in sound.links)
+
+
 def test_a_version_tells_where_it_came_from_with_links(world):
     world.ledger.models.add_snapshot(make_snapshot(suite="flights@abc123"))
     world.released()
@@ -366,6 +421,73 @@ def test_a_release_and_a_snapshot_have_a_page_of_their_own(world):
     text, sound = page(world.ask("/evergreen/models/m/snapshots/snap-1"))
     assert "made from it: version 1" in text
     assert "/evergreen/models/m/versions/1" in sound.links
+
+
+def id_of(at, end="a1"):
+    """An inference id of that time."""
+    told = f"{int(at.timestamp() * 1000):012x}"
+    return f"{told[:8]}-{told[8:]}-7000-8000-{end:0>12}"
+
+
+def logged(world, *, age=timedelta(minutes=5), **columns):
+    """An answer of version 1 in the log; its inference id."""
+    inference_id = id_of(NOW - age)
+    release_id = world.ledger.releases.champion("m").release_id or "none"
+    row = {
+        parts.ID: inference_id, parts.AT: NOW - age, parts.VERSION: 1, parts.RELEASE: release_id, parts.ARM: "canary",
+        parts.KEY: EVIL, parts.PREDICTION: 0.2131234, parts.UNSEEN: None, "x": 1013.25, "carrier": EVIL, "gone": None,
+        **columns,
+    }  # fmt: skip
+    world.predictions.answers.setdefault("m", []).append(row)
+    return inference_id
+
+
+def test_an_answer_is_traced_from_its_features_to_its_release(world):
+    world.released()
+    inference_id = logged(world)
+    answer = world.ask(f"/evergreen/answers?id=%20{inference_id.upper()}%20")
+    text, sound = page(answer)
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text)
+    assert cells[cells.index("x") + 1] == "1013.25"
+    assert cells[cells.index("gone") + 1] == "missing"
+    assert "<b>0.213123</b>" in text
+    assert "the version on trial (canary or bake)" in text
+    assert EVIL not in text
+    live = world.ledger.releases.champion("m").release_id
+    assert f"/evergreen/models/m/releases/{live}" in sound.links
+    assert "/evergreen/models/m/versions/1" in sound.links
+    assert f"evergreen trace {inference_id}" in text
+    assert "form-action 'self'" in answer.headers["content-security-policy"]
+
+
+def test_an_answer_is_asked_for_by_a_form_on_the_models_page_too(world):
+    for path in ("/evergreen/", "/evergreen/answers", "/evergreen/answers?id="):
+        text, _ = page(world.ask(path, root="/af"))
+        assert '<form class="find" action="/af/evergreen/answers" method="get"' in text, path
+
+
+@pytest.mark.parametrize(
+    ("age", "says"),
+    [
+        (timedelta(0), "ask again in a minute"),
+        (timedelta(minutes=5), "It may also have been dropped"),
+        (timedelta(days=400), "Rows older than retention.keep are removed"),
+    ],
+)
+def test_an_answer_that_the_log_does_not_have_is_told_with_what_to_do(world, age, says):
+    inference_id = id_of(datetime.now(UTC) - age, "b2")
+    logged(world)  # another one, of today
+    text, _ = page(world.ask(f"/evergreen/answers?id={inference_id}"), 404)
+    assert says in text
+    assert f'value="{inference_id}"' in text  # to be sent once more
+
+
+def test_what_is_no_inference_id_is_told_how_one_looks(world):
+    answer = world.ask("/evergreen/answers", params={"id": f"{EVIL}{'x' * 500}"})
+    text, _ = page(answer, 404)
+    assert "8-4-4-4-12 hexadecimal digits" in text
+    assert EVIL not in text
+    assert "x" * 100 not in text
 
 
 @pytest.mark.parametrize(

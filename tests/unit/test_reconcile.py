@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from evergreen.core.addresses import Addresses
+from evergreen.core.errors import EdgeUnavailable
 from evergreen.core.ports import Ledger, RunState
 from evergreen.core.reconciling import RECONCILER, STAND_IN, detail_of, persisting, silent, told, troubles_of
-from evergreen.core.records import Cause, Heartbeat, RequestState, RolloutState
+from evergreen.core.records import Cause, Heartbeat, PoolChange, PoolEvent, RequestState, RolloutState
+from evergreen.fakes.edge_proxy import InMemoryEdge
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.runs import InMemoryRuns
@@ -185,3 +188,18 @@ def test_silent_is_later_than_late_and_trouble_is_told_once_it_stays() -> None:
         found = told(beat, NOW)
         assert len(found) == lines
         assert all("aliases fails since" in line and "MLflow is away" in line for line in found)
+
+
+def test_the_edge_is_tended_where_there_is_one_and_its_silence_stops_nothing_else(world: World) -> None:
+    def away() -> dict[str, Any]:
+        raise EdgeUnavailable("the edge does not answer")
+
+    world.once()
+    assert not [part for part in module._parts(world.ledger, world.outside, world.pace) if part == "edge"]
+    edge = InMemoryEdge("serving-blue", "serving-green", ready=lambda colour: colour == "serving-blue")
+    world.outside = replace(world.outside, edge=edge)
+    world.ledger.pools.record(PoolEvent("default", "serving-blue", PoolChange.DONE, "x", "x", NOW))
+    assert "the edge: serving-green was ready, and is maint" in world.once(SECOND).done
+    edge.servers = away  # type: ignore[method-assign]
+    report = world.once(3 * SECOND)
+    assert "does not answer" in report.troubles["edge"].error

@@ -421,3 +421,35 @@ def test_the_lease_is_taken_for_each_model_and_given_back(world: World) -> None:
 def test_models_are_found_by_what_they_have_in_the_store() -> None:
     keys = ["snapshots/a/1.parquet", "evidence/b/1/x.svg", "quarantine/c/1", "bundles/d/model.ubj", "snapshots/stray"]
     assert rt.models_in(keys) == {"a", "b", "c"}
+
+
+def test_logged_answers_go_by_their_own_day_and_only_those(world: World) -> None:
+    for kind in ("predictions", "ground-truth"):
+        for day, age in (("2025-05-21", 0), ("2025-05-22", 100), ("2025-06-01", 100)):  # a part may be rewritten
+            for model in ("m", "mm"):
+                world.put(f"log/{kind}/{model}/{day}/{'0' * 32}.parquet", NOW - age * DAY)
+    world.put("log/predictions/m/nothing/of-ours.parquet", NOW - 100 * DAY)
+    world.put("log/forgotten/0-old.json", NOW - 91 * DAY)
+    world.put("log/forgotten/0-young.json", NOW - 89 * DAY)
+    assert world.keep_house(dry_run=True).removed == {
+        "predictions": (1, 5),
+        "ground-truth": (1, 5),
+        "forgotten": (1, 5),
+    }
+    done = world.keep_house()
+    assert sorted(file.key for _, _, file in done.files) == [
+        "log/forgotten/0-old.json",
+        f"log/ground-truth/m/2025-05-21/{'0' * 32}.parquet",
+        f"log/predictions/m/2025-05-21/{'0' * 32}.parquet",
+    ]
+    assert len(world.store.keys("log/")) == 12
+    housekeep(world.ledger, world.store, {"m": SHORT, "mm": SHORT}, now=NOW, leave=["mm"])
+    assert len(world.store.keys("log/")) == 12
+
+
+def test_logged_answers_of_a_model_without_a_spec_are_kept_by_the_defaults() -> None:
+    world = World()
+    for day in ("2025-03-02", "2025-03-03"):  # 90 days before is 2025-03-03
+        world.put(f"log/predictions/lost/{day}/{'0' * 32}.parquet", NOW)
+    assert world.keep_house().removed == {"predictions": (1, 5)}
+    assert len(world.store.keys("log/predictions/lost/2025-03-03")) == 1

@@ -23,7 +23,7 @@ from evergreen.core.triggers import judged_again
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.steps.advance_rollouts import advance_rollouts
-from evergreen.steps.roll_out import roll_out
+from evergreen.steps.roll_out import over, roll_out
 from following import Serving
 from judging import Killed, Mortal
 from ledgers import passed, prepare, release, roll_back
@@ -383,6 +383,52 @@ def test_killed_at_any_call_the_loser_is_judged_again_once(call: int) -> None:
     assert len(again(ledger)) == 1
     states = [event.state for event in ledger.releases.events("m") if event.version == 1]
     assert states == [RolloutState.PREPARED, RolloutState.ABORTED]
+
+
+# ---------------------------------------------------------------- with a trial before it
+
+
+TRIED = make_spec(approval={"mode": "auto"}, rollout={"shadow": "5m", "min_requests": 20})
+
+
+def tried(ledger: Ledger, registry: FakeRegistry, request: str, version: int) -> Release:
+    about = {"request_id": request, "version": version, "released_by": "auto", "reason": "gates", "now": NOW}
+    return roll_out(TRIED, ledger, registry, **about)  # type: ignore[arg-type]
+
+
+def test_the_first_version_of_a_model_is_live_at_once(ledger: Ledger, registry: FakeRegistry) -> None:
+    assert tried(ledger, registry, judged(ledger, registry, 1), 1).state is RolloutState.LIVE
+
+
+def test_a_later_one_comes_on_trial_and_nothing_is_projected_or_served(ledger: Ledger, registry: FakeRegistry) -> None:
+    tried(ledger, registry, judged(ledger, registry, 1), 1)
+    request = judged(ledger, registry, 2)
+    made = tried(ledger, registry, request, 2)
+    assert (made.state, made.plan, over(made)) == (RolloutState.SHADOW, TRIED.rollout and TRIED.rollout.plan, False)
+    assert tried(ledger, registry, request, 2) == made  # and run again it is the same
+    assert ledger.requests.get(request).state is RequestState.OPEN
+    assert registry.pointers == {("m", "champion"): 1}
+
+
+def test_a_newer_one_waits_behind_it(ledger: Ledger, registry: FakeRegistry) -> None:
+    for version in (1, 2):
+        tried(ledger, registry, judged(ledger, registry, version), version)
+    made = tried(ledger, registry, judged(ledger, registry, 3), 3)
+    assert (made.state, over(made)) == (RolloutState.PREPARED, False)
+
+
+def test_killed_at_any_call_of_a_trial_s_release_the_retry_finds_it(ledger: Ledger) -> None:
+    for call in range(1, 30):
+        ledger, registry = in_memory_ledger(), FakeRegistry()
+        tried(ledger, registry, judged(ledger, registry, 1), 1)
+        request, countdown = judged(ledger, registry, 2), [call]
+        with suppress(Killed):
+            tried(
+                Ledger(**{name: Mortal(part, countdown) for name, part in vars(ledger).items()}), registry, request, 2
+            )
+        assert tried(ledger, registry, request, 2).state is RolloutState.SHADOW
+        states = [event.state for event in ledger.releases.events("m") if event.version == 2]
+        assert states == [RolloutState.PREPARED, RolloutState.SHADOW]
 
 
 # ---------------------------------------------------------------- does serving answer?

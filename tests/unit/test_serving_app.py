@@ -12,11 +12,12 @@ import httpx
 import pytest
 from tests.bundles import ROW, answer_of, make_bundle, put
 
-from evergreen.serving.app import ServingApp
-from evergreen.serving.local_bundles import LocalBundles
+from evergreen.serving.limits import Limits
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import STATE, STATUS, WORKERS, PoolState, Reason, Released, Status, write
+from evergreen.serving.web.app import ServingApp
 from evergreen.wiring import Settings, store
 
 PREDICT, INFER = "/models/flight-delay/predict", "/v2/models/flight-delay/infer"
@@ -30,7 +31,7 @@ class Client:
         (folder / WORKERS).mkdir(parents=True)
         self.folder = folder
         self.table = ModelTable(folder, "0", Metrics())
-        self._app = ServingApp(self.table, max_body=10_000).starlette()
+        self._app = ServingApp(self.table, Limits(max_body=10_000))
 
     def serve(self, models: dict[str, Released]) -> None:
         """Write the state file, and apply it."""
@@ -163,7 +164,9 @@ def test_requests_are_counted_by_outcome_and_time(client: Client) -> None:
         'model="(unknown)",version="",outcome="refused"',
     ):
         assert f"evergreen_requests_total{{{label}" in page
-    assert 'evergreen_request_seconds_bucket{model="flight-delay",le="+Inf"' in page
+    assert 'evergreen_request_seconds_bucket{model="flight-delay",version="1",arm="champion",le="+Inf"' in page
+    for model, reason in (("flight-delay", "invalid"), ("(unknown)", "unknown_model")):
+        assert f'evergreen_request_errors_total{{model="{model}",reason="{reason}",worker="0"}}' in page
 
 
 # ------------------------------------------------------------ bad requests
@@ -266,12 +269,6 @@ def test_tensors_absent_twice_or_with_a_shape_that_lies(client: Client) -> None:
     assert client.post(INFER, b'{"inputs": []}')[0] == 422
     _, error = client.post(INFER, json.dumps({**tensors(), "outputs": [{"name": "shap"}]}).encode())
     assert "allowed: 'prediction'" in error
-
-
-def test_binary_tensors_are_415(client: Client) -> None:
-    response = client.ask("POST", INFER, content=b"{}", headers={"inference-header-content-length": "2"})
-    assert response.status_code == 415
-    assert "binary_data=False" in response.json()["error"]
 
 
 def test_a_body_over_the_limit_is_413(client: Client) -> None:

@@ -17,12 +17,12 @@ from tests.bundles import ROW, make_bundle, put
 
 from evergreen.core.caller_tokens import digest, new_token
 from evergreen.fakes.store import InMemoryStore
-from evergreen.serving.app import ServingApp
 from evergreen.serving.callers import OPEN, KnownCallers
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics, memory_peak
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import CALLERS, STATE, WORKERS, Callers, PoolState, Released, Status, read, write
+from evergreen.serving.web.app import ServingApp
 from replicas import Replica
 
 TOKEN = "evg_the-token-of-the-web-shop"
@@ -39,7 +39,7 @@ class Worker:
         (folder / WORKERS).mkdir(parents=True)
         self.folder, self.metrics = folder, Metrics()
         self.table = ModelTable(folder, "0", self.metrics, KnownCallers(folder / CALLERS))
-        self._app = ServingApp(self.table).starlette()
+        self._app = ServingApp(self.table)
 
     def know(self, names: dict[str, str]) -> None:
         """Write the list of callers, and let the worker look."""
@@ -93,7 +93,7 @@ def test_every_path_but_health_and_metrics_wants_a_token(worker: Worker, method:
 
 
 def test_health_and_metrics_are_open(worker: Worker) -> None:
-    assert {"/v2/health/live", "/v2/health/ready", "/metrics"} == OPEN
+    assert {"/docs", "/v2/health/live", "/v2/health/ready", "/metrics"} == OPEN
     for path in OPEN:
         assert worker.ask("GET", path).status_code == 200
         assert worker.ask("GET", path, "Bearer wrong").status_code == 200

@@ -16,10 +16,10 @@ from tests.bundles import release_bundle
 
 from disks import fill, small_disk
 from evergreen.core.caller_tokens import digest
-from evergreen.serving import follower as following
-from evergreen.serving.local_bundles import LocalBundles
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.model_table import ModelTable
+from evergreen.serving.models.model_table import ModelTable
+from evergreen.serving.replica import release_follower as following
+from evergreen.serving.replica.local_bundles import LocalBundles
 from evergreen.serving.state import (
     CALLERS,
     STATE,
@@ -95,7 +95,7 @@ def test_without_a_version_that_answers_it_blocks(tmp_path: Path) -> None:
 def test_a_fetch_that_was_killed_half_way_is_cleared_away(tmp_path: Path) -> None:
     replica = Replica(tmp_path / "default")
     replica.release(1)
-    left = replica.folder / "bundles" / ".fetching"
+    left = replica.folder / "bundles" / f".fetching-{'0' * 64}"
     left.mkdir(parents=True)
     (left / "model.ubj").write_bytes(b"half")
     replica.follower.poll()
@@ -158,7 +158,9 @@ def test_a_rollback_to_the_version_before_works_on_a_full_disk(small: Path) -> N
         replica.follower.poll()
         assert (replica.served(), replica.reasons()) == ({"flight-delay": 3}, [])
         assert replica.entry().bundle == first
-        assert replica.new().acknowledged() == {}  # a restarted supervisor reads it
+        replica.follower = replica.new()  # a restarted supervisor reads it
+        replica.follower.poll()
+        assert (replica.served(), replica.reasons()) == ({"flight-delay": 3}, [])
 
 
 def test_what_does_not_fit_is_not_begun(small: Path) -> None:
@@ -185,11 +187,12 @@ def test_a_worker_that_cannot_report_answers_and_says_so_once(small: Path, caplo
     with filled(small):
         for _ in range(3):
             asyncio.run(table.follow_once(False))
-            table._reported = None
+            table.reports._told = None
         assert [reason.text for reason in table.own_reasons()] == [
             f"A worker cannot write its report to {small}: No space left on device."
         ]
         assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
+    table.reports._told = None
     asyncio.run(table.follow_once(False))
     assert table.own_reasons() == []
     assert read(small / WORKERS / "0.json", WorkerReport).pid == os.getpid()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import polars as pl
@@ -14,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.bundles import CARRIERS, booster, frame, offline
 
-from evergreen.serving.encoder import Encoded, Encoder, FeatureSchema, Schema
-from evergreen.serving.inference_id import inference_id
+from evergreen.serving.models.encoder import Encoded, Encoder, FeatureSchema, Schema
 from evergreen.serving.refusals import LISTED, Problems, RequestRefused
 
 NUMBERS = st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
@@ -123,12 +120,3 @@ def test_all_problems_are_told_at_once_up_to_a_bound() -> None:
     assert found.total == 150
     assert str(found).endswith("… and 140 more")
     assert len(str(refusal(("x" * 100_000, 1, "AA")))) < 500
-
-
-def test_inference_id_is_a_uuid_of_version_7_that_names_its_time() -> None:
-    before = datetime.now(UTC).timestamp()
-    ids = [UUID(inference_id()) for _ in range(1000)]
-    after = datetime.now(UTC).timestamp()
-    assert {(i.version, i.variant) for i in ids} == {(7, "specified in RFC 4122")}
-    assert len(set(ids)) == 1000
-    assert all(int(before * 1000) <= i.int >> 80 <= after * 1000 for i in ids)

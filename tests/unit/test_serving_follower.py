@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from tests.bundles import make_bundle, release_bundle
 
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import ServiceFailed
+from evergreen.core.records import ServingSettings
 from evergreen.fakes.ledger import in_memory_ledger
-from evergreen.serving import supervisor
+from evergreen.serving.replica import listening
 from evergreen.serving.state import (
     BUNDLES,
     STATE,
+    STATUS,
     WORKERS,
     PoolState,
+    Settings,
+    Status,
     WorkerReport,
     read,
     write,
@@ -128,6 +133,7 @@ def test_heartbeats_name_what_all_workers_answer_with(replica: Replica) -> None:
         return [found.versions for found in alive]
 
     replica.release(1)
+    replica.follower.poll()  # which waits for the bundle
     replica.follower.tick()
     assert beaten() == [{}]
     replica.acknowledge(replica.entry())
@@ -160,8 +166,49 @@ def test_a_refused_bundle_is_not_fetched_at_every_poll(replica: Replica) -> None
 
 
 def test_a_port_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "BIND_PATIENCE", 0.1)
-    with supervisor._bind("127.0.0.1", 0) as taken:
+    monkeypatch.setattr(listening, "BIND_PATIENCE", 0.1)
+    with listening.bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServiceFailed, match=rf"cannot listen on 127\.0\.0\.1:{port} \(Address already in use\)"):
-            supervisor._bind("127.0.0.1", port)
+            listening.bind("127.0.0.1", port)
+
+
+def test_a_rollback_waits_for_no_fetch_and_other_models_are_awaited_aloud(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.poll()
+    first = replica.entry().bundle
+    replica.release(2)
+    replica.follower.poll()
+    hangs, get = Event(), replica.store.get
+
+    def slow(key: str) -> bytes:
+        assert hangs.wait(20)
+        return get(key)
+
+    replica.store.get = slow  # type: ignore[method-assign]
+    names = [f"m{number}" for number in range(8)]
+    for name in names:
+        replica.release(1, model=name)
+    replica.follower.poll(0.01)
+    status = read(replica.folder / STATUS, Status)
+    assert status is not None
+    assert sorted(status.awaited) == names
+    release_bundle(replica.ledger, first, version=3)
+    replica.follower.poll(0.01)
+    assert replica.served() == {"flight-delay": 3}
+    hangs.set()
+    replica.follower.poll()
+    assert replica.served() == {"flight-delay": 3, **dict.fromkeys(names, 1)}
+    assert read(replica.folder / STATUS, Status).awaited == []  # type: ignore[union-attr]
+
+
+def test_settings_reach_the_state_file_and_outlive_the_ledger(replica: Replica) -> None:
+    replica.release(1)
+    replica.ledger.settings.put(ServingSettings("flight-delay", "default", pinned=True, max_concurrent=3))
+    replica.follower.poll()
+    replica.ledger_down = True
+    replica.follower = replica.new()
+    replica.follower.poll()
+    state = read(replica.folder / STATE, PoolState)
+    assert state is not None
+    assert state.settings == {"flight-delay": Settings(pinned=True, max_concurrent=3)}

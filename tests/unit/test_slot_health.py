@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from evergreen.core.errors import SlotUnavailable
+from evergreen.core.records import PoolChange, PoolEvent
 from evergreen.core.slot_health import REHEARSAL_LEASE, Act, Finding, SlotFacts, What, told
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.slot_containers import InMemorySlotContainers
@@ -65,6 +66,28 @@ def test_a_slot_that_does_not_answer_is_restarted_and_told_once() -> None:
     slots.say(running(BLUE, started_at=NOW, health="starting"))
     assert slots.watch() == []
     assert [(one.slot, one.what) for one in slots.ledger.slot_events.latest(9)] == [(BLUE, "restarted")]
+
+
+@pytest.mark.parametrize(("active", "restarted"), [(BLUE, []), (GREEN, [GREEN]), (None, [GREEN])])
+def test_the_colour_that_a_roll_has_started_is_not_restarted_beside_the_active_one(
+    active: str | None, restarted: list[str]
+) -> None:
+    slots = Slots()
+    if active:
+        slots.ledger.pools.record(PoolEvent("default", active, PoolChange.STARTED, "anna", "why", NOW))
+    slots.say(hung(GREEN, ago(3600)))
+    assert len(slots.watch()) == len(restarted)
+    assert slots.restarted == restarted
+
+
+def test_the_colour_beside_one_that_was_stopped_is_restarted() -> None:
+    """A person has stopped the active one and started the other."""
+    slots = Slots()
+    slots.ledger.pools.record(PoolEvent("default", BLUE, PoolChange.DONE, "anna", "why", NOW))
+    slots.say(stopped(BLUE))
+    slots.say(hung(GREEN, ago(3600)))
+    slots.watch()
+    assert slots.restarted == [GREEN]
 
 
 def test_a_restart_that_failed_is_made_again_and_told_once() -> None:

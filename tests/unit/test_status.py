@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from evergreen.core.ports import Ledger
+from evergreen.core.readable import readable_age
 from evergreen.core.records import FLEET, Approval, ApprovalState, Cause, Lease, RequestState, TriggerRequest
-from evergreen.core.status import Facts, ModelStatus, facts_of, outcome, readable_age, status_of
+from evergreen.core.status import Facts, ModelStatus, facts_of, outcome, status_of
 from evergreen.fakes.ledger import in_memory_ledger
 from ledgers import release, roll_back
 from records import AS_OF, NOW, make_candidate, make_request_args, make_spec, make_verdict
@@ -30,7 +31,7 @@ def request_of(ledger: Ledger, **changes: object) -> TriggerRequest:
 
 def row_of(ledger: Ledger, now: object = NOW, **spec: object) -> ModelStatus:
     """The model's row."""
-    return status_of(make_spec(**spec), facts_of("m", ledger), NOW if now is NOW else now)
+    return status_of(make_spec(**spec), facts_of("m", ledger, NOW), NOW if now is NOW else now)
 
 
 def test_a_model_that_nothing_happened_to(ledger: Ledger) -> None:

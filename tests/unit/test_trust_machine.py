@@ -20,6 +20,7 @@ from evergreen.core.errors import EvergreenError
 from evergreen.core.ports import Ledger
 from evergreen.core.records import (
     FLEET,
+    ON_TRIAL,
     REFUSED,
     Approval,
     ApprovalState,
@@ -29,18 +30,21 @@ from evergreen.core.records import (
     RequestState,
     RolloutState,
 )
+from evergreen.core.trial import stages
 from evergreen.core.verdict_json import digest
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.steps.abort import abort
-from trusting import ASKING, FREE, SPECS, TASKS, Run, World
+from trusting import ASKING, FREE, PROMOTER, SPECS, TASKS, TRIED, Run, World
 
-MODELS = st.sampled_from([ASKING, FREE])
+MODELS = st.sampled_from([ASKING, FREE, TRIED])
 LIVES = st.one_of(st.just(0), st.integers(1, 15))  # a process is killed before its call of this number, or never
 PICK = st.integers(0, 99)
 NUMBER_OF_TASKS = st.sampled_from([1, 2, 3, 4, 4, 5, 5])
 CAUSES = st.sampled_from([Cause.SCHEDULE, Cause.NEW_DATA, Cause.PERSON, Cause.API])
 ENDED = (RequestState.SERVED, RequestState.SKIPPED, RequestState.EXPIRED)
-QUIET = 40  # passes, an hour apart, after which nothing may be left to do
+# Passes, an hour apart, after which nothing may be left to do: versions go on trial one after another, in four passes,
+# and those that wait are judged anew each time.
+QUIET = 250
 
 
 class Trust(RuleBasedStateMachine):
@@ -173,7 +177,35 @@ class Trust(RuleBasedStateMachine):
             except EvergreenError:
                 return
 
-    @rule(model=st.sampled_from([ASKING, FREE, FLEET]), held=st.booleans())
+    # ------------------------------------------------------------ trials
+
+    @precondition(lambda self: self.ledger.releases.on_trial())
+    @rule(pick=PICK, requests=st.sampled_from([4, 20, 20]), faults=st.sampled_from([0, 0, 0, 0, 1]))
+    def callers_ask_what_is_on_trial(self, pick: int, requests: int, faults: int) -> None:
+        """One fault of 20 is more than the plan allows; of 4 nobody knows yet."""
+        tried = self.ledger.releases.on_trial()
+        self.world.count(tried[pick % len(tried)], requests, faults)
+
+    @rule(times=st.integers(1, 6), lives=LIVES)
+    def a_trial_goes_on(self, times: int, lives: int) -> None:
+        """With what it needs: its time passes, and callers ask."""
+        for _ in range(times):
+            for release in self.ledger.releases.on_trial():
+                self.world.count(release, 20)
+            self.the_clock_jumps(31)
+            self.world.reconcile(lives)
+
+    @precondition(lambda self: self.ledger.releases.on_trial())
+    @rule(pick=PICK)
+    def a_guard_trips(self, pick: int) -> None:
+        tried = self.ledger.releases.on_trial()
+        self.world.trip(tried[pick % len(tried)])
+
+    @rule(lives=LIVES)
+    def a_person_promotes(self, lives: int) -> None:
+        self.world.promote(TRIED, lives)
+
+    @rule(model=st.sampled_from([ASKING, FREE, TRIED, FLEET]), held=st.booleans())
     def a_hold_is_placed_or_lifted(self, model: str, held: bool) -> None:
         change = self.ledger.holds.place if held else self.ledger.holds.lift
         change(model, by="ada", reason="holiday", now=self.world.now)
@@ -194,6 +226,16 @@ class Trust(RuleBasedStateMachine):
             assert [made.generation for made in history] == list(range(1, champion.generation + 1))
 
     @invariant()
+    def at_most_one_release_of_a_model_is_on_trial(self) -> None:
+        tried = [release.model for release in self.ledger.releases.on_trial()]
+        assert len(tried) == len(set(tried))
+
+    @invariant()
+    def a_release_that_tripped_never_becomes_live(self) -> None:
+        for tripped in self.ledger.trials.trips(release.id for release in self.ledger.releases.history()):
+            raise AssertionError(f"{self.ledger.releases.get(tripped)} tripped before it went live")
+
+    @invariant()
     def every_champion_has_its_verdict_and_its_approval(self) -> None:
         for made in self.ledger.releases.history():
             if made.id not in self.live and made.kind is ReleaseKind.PROMOTION:
@@ -208,10 +250,20 @@ class Trust(RuleBasedStateMachine):
             assert approval.state is ApprovalState.APPROVED
             assert (approval.version, approval.bundle) == (made.version, made.bundle)
             assert (approval.evidence, approval.generation_seen) == (digest(candidate.verdict), made.seen)
+        self._check_trial(made)
         if made.model == ASKING or not candidate.verdict.passed:
             assert asked, f"nobody was asked about {made}"
         elif not asked:
             assert self.ledger.holds.applying(made.model) is None, f"held, and nobody was asked about {made}"
+
+    def _check_trial(self, made: Release) -> None:
+        """All its stages, one after the other, unless it was the first of its model or a person did not wait."""
+        events = [event for event in self.ledger.releases.events(made.model) if event.release_id == made.id]
+        entered = [event.state for event in events if event.state in ON_TRIAL]
+        whole = [stage.state for stage in stages(made.plan)] if made.plan and made.seen else []
+        [live] = [event for event in events if event.state is RolloutState.LIVE]
+        assert entered == whole[: len(entered)]
+        assert entered == whole or live.by == PROMOTER, f"{events} of {made}"
 
     @invariant()
     def no_served_request_runs_twice(self) -> None:
@@ -264,6 +316,8 @@ class Trust(RuleBasedStateMachine):
             self.ledger.holds.lift(model, by="ada", reason="the end", now=self.world.now)
         for _ in range(QUIET):
             self.world.now += timedelta(hours=1)
+            for release in self.ledger.releases.on_trial():
+                self.world.count(release, 20)
             self.world.reconcile()
             for run in self.world.at_work():
                 self.world.go_on(run)
@@ -277,7 +331,8 @@ class Trust(RuleBasedStateMachine):
         self.history_never_shrinks()
 
     def _left(self) -> list[object]:
-        return [*self.ledger.requests.unfinished(), *self.ledger.releases.prepared(), *self.world.at_work()]
+        releases = [*self.ledger.releases.prepared(), *self.ledger.releases.on_trial()]
+        return [*self.ledger.requests.unfinished(), *releases, *self.world.at_work()]
 
 
 def _folder() -> Path:

@@ -18,6 +18,7 @@ from evergreen.core.errors import ServingFailed
 from evergreen.core.ports import Answer
 
 TIMEOUT = 30.0  # seconds
+READY = "/v2/health/ready"
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
@@ -36,6 +37,23 @@ class HttpServingClient:
         connection = kind(address.netloc, timeout=self._timeout)
         try:
             yield HttpServingConnection(connection, address.path.rstrip("/"), self._headers)
+        finally:
+            connection.close()
+
+    def readiness(self, url: str) -> str:
+        """What keeps the serving process at this URL from being ready, in its own words; empty where it is."""
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=self._timeout)
+        try:
+            connection.request("GET", READY)
+            response = connection.getresponse()
+            text = response.read()
+            if response.status == http.client.OK:
+                return ""
+            return " ".join(json.loads(text)["reasons"]) or f"GET {READY} was answered with {response.status}"
+        except (OSError, http.client.HTTPException) as error:
+            return f"{url} does not answer: {error or type(error).__name__}"
+        except (ValueError, KeyError, TypeError):
+            return f"GET {READY} was answered with {response.status}: {text.decode(errors='replace')[:300]}"
         finally:
             connection.close()
 

@@ -10,13 +10,16 @@ from evergreen.cli.abort import abort
 from evergreen.cli.approve import approve, reject
 from evergreen.cli.backfill import backfill
 from evergreen.cli.check import check, schema
+from evergreen.cli.forget import forget
 from evergreen.cli.gc import gc
 from evergreen.cli.history import history
 from evergreen.cli.hold import hold, release_hold
 from evergreen.cli.new import new
 from evergreen.cli.open import open
+from evergreen.cli.promote import promote
 from evergreen.cli.retrain import retrain
 from evergreen.cli.rollback import rollback
+from evergreen.cli.score import score
 from evergreen.cli.stack import demo, down, up
 from evergreen.cli.status import status
 from evergreen.cli.token import app as token
@@ -48,8 +51,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 COMMANDS = (
-    new, check, status, retrain, trigger, backfill, approve, reject, abort, rollback, hold, release_hold,
-    history, trace, gc, up, open, down, demo, schema,
+    new, check, status, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
+    history, trace, score, forget, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -1,4 +1,4 @@
-"""`evergreen abort`: end a release that has not gone live."""
+"""`evergreen abort`: end a release that has not gone live, on trial or before."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def abort(
     directly: WithoutAirflow = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a release of the model that has not gone live.
+    """End a release that has not gone live, on trial too.
 
     \b
-    The champion goes on answering. The version is declined: it is not trained
+    The champion answers all callers. The version is declined: it is not trained
     again from the same data, spec and code. Works while Airflow is down.
     A version that waits for approval is refused with `evergreen reject`, one that
     is live is taken back with `evergreen rollback`.

@@ -35,10 +35,10 @@ def history(
     """Show what happened, who decided it, and why.
 
     \b
-    Rollouts (prepared, released, replaced, rolled back, aborted), approvals,
-    refused versions, how trigger requests ended, holds, and what people did by
-    hand; the oldest first, times in UTC. Reads the ledger, so that it answers
-    while nothing runs too.
+    Rollouts (prepared, on trial, released, replaced, rolled back, aborted,
+    promoted), approvals, refused versions, how trigger requests ended, holds,
+    and what people did by hand; the oldest first, times in UTC. Reads the
+    ledger, so that it answers while nothing runs too.
 
     \b
     --export writes one row an event, whole or not at all:

@@ -13,11 +13,14 @@ import typer
 from evergreen import wiring
 from evergreen.cli.screen import AsJson, console, counted, find_model, print_json, where_it_runs
 from evergreen.core.catalog import load_catalog
+from evergreen.core.readable import readable_age
 from evergreen.core.reconciling import RECONCILER
 from evergreen.core.reconciling import told as told_of_reconciler
 from evergreen.core.records import FLEET
 from evergreen.core.slot_health import told
-from evergreen.core.status import Facts, ModelStatus, facts_of, readable_age, status_of
+from evergreen.core.status import Facts, ModelStatus, facts_of, status_of
+from evergreen.core.trial import milliseconds
+from evergreen.core.trial_status import StageRow, TrialStatus, trials
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,9 +57,11 @@ def status(
     typer.echo("\n".join(where_it_runs(stack) if stack else [_where_else()]))
     for line in _one(rows[0], now) if model else []:
         typer.echo(line)
+    if model and rows[0].trial:
+        console().print("", _stages(rows[0].trial, now))
     if rows and not model:
         console().print("", _table(rows, now))
-        for line in [*_holds(rows), *_reconciler(settings, now), *_slots(settings, now)]:
+        for line in [*_trials(rows), *_holds(rows), *_reconciler(settings, now), *_slots(settings, now)]:
             typer.echo(line)
     if catalog.problems:
         typer.echo(
@@ -96,7 +101,8 @@ def _rows(settings: wiring.Settings, specs: list[ModelSpec], now: datetime) -> l
     if file != settings.ledger_url and not Path(file).exists():
         return [status_of(spec, Facts(), now) for spec in specs]
     ledger = wiring.ledger(settings)
-    return [status_of(spec, facts_of(spec.name, ledger), now) for spec in specs]
+    on_trial = trials(ledger)
+    return [status_of(spec, facts_of(spec.name, ledger, now, on_trial), now) for spec in specs]
 
 
 def _table(rows: list[ModelStatus], now: datetime) -> Table:
@@ -128,6 +134,40 @@ def _short(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
+def _trials(rows: list[ModelStatus]) -> list[str]:
+    """Each version on trial, under the table."""
+    told = [_filled(f"{row.model}: {row.trial}") for row in rows if row.trial]
+    return ["", *told] if told else []
+
+
+def _stages(trial: TrialStatus, now: datetime) -> Table:
+    """The trial, stage by stage: how often both versions were asked in it, what failed, and the latency."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=False)
+    for name in ("stage", "began", f"version {trial.version}", "failed", "p99", "champion", "failed", "p99"):
+        table.add_column(name, justify="left" if name in ("stage", "began") else "right", no_wrap=True)
+    for one in trial.stages:
+        here = "▸" if one.name == trial.stage else " "
+        began = f"{readable_age(now - one.since)} ago" if one.since else ""
+        table.add_row(f"{here} {one.name}", began, *(_arms(one) if one.since else []))
+    return table
+
+
+def _arms(one: StageRow) -> list[str]:
+    challenger = [f"{one.requests:,}", _share(one.error_rate), _ms(one.p99_ms)]
+    return [*challenger, f"{one.champion_requests:,}", _share(one.champion_error_rate), _ms(one.champion_p99_ms)]
+
+
+def _share(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.2%}"
+
+
+def _ms(p99: float | None) -> str:
+    return "" if p99 is None else milliseconds(p99)
+
+
 def _holds(rows: list[ModelStatus]) -> list[str]:
     """Each hold, once, under the table."""
     held = [row.hold if row.hold_of == FLEET else f"{row.model} is {row.hold}" for row in rows if row.hold]
@@ -138,6 +178,7 @@ def _one(row: ModelStatus, now: datetime) -> list[str]:
     told = {
         "model": row.model,
         "champion": ", ".join(_champion(row, now).split("\n")),
+        "on trial": str(row.trial) if row.trial else "",
         "released by": "" if row.rolled_back else row.released_by or "",
         "hold": row.hold,
         "last trigger": ", ".join(_trigger(row, now).split("\n")),

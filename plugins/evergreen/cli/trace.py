@@ -1,9 +1,10 @@
-"""`evergreen trace`: where a version, a release or a snapshot came from."""
+"""`evergreen trace`: where an answer, a version, a release or a snapshot came from."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from evergreen.core.catalog import load_catalog
 from evergreen.core.lineage import nowhere
 from evergreen.core.lineage_find import models_known
 from evergreen.core.lineage_find import trace as find
+from evergreen.core.lineage_inference import looks_like_one, of_inference
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 
 
 def trace(
-    what: Annotated[str, typer.Argument(help="A model, or the id of a release or snapshot (6+ characters).")],
+    what: Annotated[
+        str, typer.Argument(help="A model, an inference id, or 6+ characters of a release's or snapshot's.")
+    ],
     version: Annotated[int | None, typer.Argument(help="Of the model; else its champion.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where a version, a release or a snapshot came from.
+    """Show where an answer, a version or a snapshot came from.
 
     \b
     The chain, back from what answers: release, approval (or why nobody was
@@ -37,22 +41,30 @@ def trace(
     what was judged again or rolled back. Of a snapshot: the versions made of it.
 
     \b
-    Reads the ledger, so that it answers while nothing runs too. What an earlier
-    Evergreen did not keep is told as not recorded. Inference ids cannot be traced
-    yet: an answer names its version, and that can.
+    Of an inference id, which every answer has: the features and the prediction
+    from the log, then the release that answered. A row is there some 10 s after
+    its answer.
+
+    \b
+    Reads ledger and store, so that it answers while nothing runs too. What an
+    earlier Evergreen did not keep is told as not recorded.
 
     \b
     Examples:
       evergreen trace flight-delay            what answers now
       evergreen trace flight-delay 4
       evergreen trace 3f09ab                  a release or snapshot, by its id
+      evergreen trace 01a21db8-e81b-7392-8729-6a58a7ffd0c1     an answer
       evergreen trace flight-delay --json |
         jq -r '.. | objects | select(.kind == "snapshot") | .id'
     """
     settings = wiring.Settings.load()
     ledger = existing_ledger(settings)
-    models = models_known(ledger, load_catalog(settings.root).specs)
-    found = find(ledger, models, what, version, _pages(settings))
+    if version is None and looks_like_one(what):
+        found = of_inference(ledger, wiring.predictions(settings), what, datetime.now(UTC), _pages(settings))
+    else:
+        models = models_known(ledger, load_catalog(settings.root).specs)
+        found = find(ledger, models, what, version, _pages(settings))
     if as_json:
         print_json(found.as_dict())
     else:

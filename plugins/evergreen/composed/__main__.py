@@ -7,6 +7,7 @@ import sys
 
 from evergreen.composed.docker_cli import ALL, attached, check_docker, check_here, containers, has_data, run
 from evergreen.composed.env_file import Refused
+from evergreen.composed.rolling import roll
 from evergreen.composed.showing import status
 from evergreen.composed.starting import up
 
@@ -20,6 +21,18 @@ _EXAMPLES = """\
 examples:
   make up                                start, or bring up to date
   EVERGREEN_UI_PORT=9080 make up         the first time: another port (later: edit .env)
+"""
+_ROLL = """\
+Builds the serving image, makes the colour that stands still from it, and starts a run of the DAG `roll_pool`, which
+starts that colour, asks it every release's golden rows, sends callers to it, and drains and stops the other one. No
+request is lost. What goes wrong is undone by itself: the colour before answers, and the exit status is 1. The run goes
+on if you leave; what was broken off is gone on with the next time.
+"""
+_ROLLS = """\
+examples:
+  make roll                              to the image of this checkout
+  make roll ARGS='--reason "new libraries"'
+  make roll ARGS=--no-build              to the image that evergreen-serving:$EVERGREEN_TAG (latest) is now
 """
 _LOGS = """\
 examples:
@@ -47,10 +60,21 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     one = verbs.add_parser("up", help="build, start, wait", description=_UP, epilog=_EXAMPLES, formatter_class=raw)
     one.set_defaults(do=lambda options: up())
+    one = verbs.add_parser(
+        "roll", help="take serving to a new image", description=_ROLL, epilog=_ROLLS, formatter_class=raw
+    )
+    one.add_argument("--reason", default="", help="why, for the history; default: the revision")
+    one.add_argument("--no-build", action="store_true", help="take the image as it is")
+    one.add_argument("--ready-within", type=int, metavar="S", help="seconds for the new colour to get ready (120)")
+    one.set_defaults(
+        do=lambda options: roll(reason=options.reason, build=not options.no_build, ready_within=options.ready_within)
+    )
     one = verbs.add_parser("down", help="stop and remove the containers; data stays")
     one.add_argument("--volumes", action="store_true", help="remove all data too: models, history, accounts")
     one.set_defaults(do=lambda options: _down(volumes=options.volumes))
-    one = verbs.add_parser("status", help="health, restarts, memory, addresses, and what happened to the slots")
+    one = verbs.add_parser(
+        "status", help="health, restarts, memory, addresses, the colour that answers, and what happened to the slots"
+    )
     one.set_defaults(do=lambda options: _status())
     one = verbs.add_parser("logs", help="all services' logs, or some", epilog=_LOGS, formatter_class=raw)
     one.add_argument("more", nargs=argparse.REMAINDER, help="services and options of `docker compose logs`")

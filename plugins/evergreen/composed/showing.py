@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evergreen.composed.docker_cli import Container, containers, run, state
-from evergreen.composed.env_file import Refused
+from evergreen.composed.ledger import LastRoll, ask, last_roll
+from evergreen.composed.starting import COLOURS
 
 HEAD = ("service", "state", "restarts", "memory / limit", "published at")
 WIDTHS = (17, 14, 8, 15, 22)
@@ -19,13 +20,13 @@ _UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "kiB": 1024, "B": 1}
 
 
 def status() -> str:
-    """The table and the slots' last events, or that nothing runs."""
+    """The table, which colour answers, and the slots' last events, or that nothing runs."""
     found = containers()
     if not found:
         return "No containers here: `make up` starts them."
     used = _memory([one["Id"] for one in found.values() if one["State"]["Running"]])
-    postgres = found.get("postgres")
-    return "\n".join([*table(found, used), *reconciler(_ask(postgres, _HEARD)), *_events(_ask(postgres, _QUERY))])
+    lines = [*table(found, used), *pool(found, last_roll(found)), *reconciler(ask(found, _HEARD))]
+    return "\n".join([*lines, *_events(ask(found, _QUERY))])
 
 
 def table(found: Mapping[str, Container], used: Mapping[str, str]) -> list[str]:
@@ -70,15 +71,27 @@ def megabytes(usage: str) -> str:
     return amount
 
 
-def _ask(postgres: Container | None, query: str) -> list[str] | None:
-    """The lines that the ledger answers; none where it cannot be asked."""
-    if postgres is None or not postgres["State"]["Running"]:
-        return None
-    ask = ("docker", "exec", postgres["Id"], "psql", "-U", "postgres", "-d", "evergreen", "-AtF", "\t", "-c", query)
-    try:
-        return run(*ask, quiet=True).splitlines()
-    except Refused:  # no ledger yet, or the database is starting
-        return None
+def pool(found: Mapping[str, Container], last: LastRoll | None) -> list[str]:
+    """Which colours run, from images of which revision, to which callers are sent, and how the last roll ended."""
+    live = [colour for colour in COLOURS if colour in found and found[colour]["State"]["Running"]]
+    lines = [
+        f"Pool default: {colour} {_role(colour, live, last)}, revision {_revision(found[colour])}" for colour in live
+    ]
+    if last:
+        lines.append(f"Last roll: {last.at} UTC {last.change}, by {last.by}: {last.reason}")
+    return ["", *(_cut(line) for line in lines)] if lines else []
+
+
+def _role(colour: str, live: Sequence[str], last: LastRoll | None) -> str:
+    if len(live) == 1 or (last and last.active == colour):
+        return "answers"
+    return "runs beside it" if last else "answers too"
+
+
+def _revision(one: Container) -> str:
+    told = (one["Config"]["Labels"] or {}).get("org.opencontainers.image.revision") or "unknown"
+    head, dirty = told.removesuffix("-dirty"), "-dirty" if told.endswith("-dirty") else ""
+    return f"{head[:12]}{dirty}"
 
 
 def reconciler(seconds: list[str] | None) -> list[str]:
@@ -96,7 +109,10 @@ def _events(lines: list[str] | None) -> list[str]:
 
 def event(line: str) -> str:
     """One line of psql's, cut to the width of the table."""
-    text = "  ".join(line.split("\t"))
+    return _cut("  ".join(line.split("\t")))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 

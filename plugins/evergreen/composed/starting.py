@@ -19,6 +19,7 @@ from evergreen.composed.docker_cli import (
     socket_group,
 )
 from evergreen.composed.env_file import Refused
+from evergreen.composed.ledger import last_roll
 from evergreen.composed.waiting import Say, Starting
 
 SERVICES = (
@@ -45,12 +46,10 @@ def up(say: Say = _print) -> None:
     starting.compose_up(SERVICES)
     make_slots()
     _start_a_colour(say)
-    live = _live()
+    live = live_colours()
     starting.wait((*SERVICES, *live))
     for colour in of_an_older_image(live):
-        say(
-            f"{colour} goes on with the image that it was made from: a running slot is left alone (docs/deployment.md)."
-        )
+        say(f"{colour} goes on with the image that it was made from. `make roll` takes the pool to the new one.")
     print(_where(values, first=first))
 
 
@@ -71,25 +70,30 @@ def _settings(say: Say) -> tuple[dict[str, str], bool]:
 def make_slots() -> None:
     """Make the slots that are missing, and those anew that stand still and are out of date; never one that runs."""
     found = containers()
-    idle = [slot for slot in SLOTS if slot not in found or not _runs(found[slot])]
+    idle = [slot for slot in SLOTS if slot not in found or not is_left_alone(found[slot])]
     if idle:
         run(*ALL, "create", "--no-build", *idle, quiet=True)
 
 
 def _start_a_colour(say: Say) -> None:
-    if not _live():
-        say(f"No colour runs: starting {BLUE}")
-        run("docker", "start", BLUE, quiet=True)
+    """Where none runs: the one that the last roll left active, else blue."""
+    if live_colours():
+        return
+    last = last_roll(containers())
+    colour = last.active if last and last.active in COLOURS else BLUE
+    say(f"No colour runs: starting {colour}")
+    run("docker", "start", colour, quiet=True)
 
 
-def _runs(container: Container) -> bool:
+def is_left_alone(container: Container) -> bool:
     """Whether it is not to be touched: it runs, or is about to."""
     return container["State"]["Status"] in ("running", "restarting", "paused")
 
 
-def _live() -> list[str]:
+def live_colours() -> list[str]:
+    """Those that run, or are about to."""
     found = containers()
-    return [colour for colour in COLOURS if colour in found and _runs(found[colour])]
+    return [colour for colour in COLOURS if colour in found and is_left_alone(found[colour])]
 
 
 def of_an_older_image(colours: list[str]) -> list[str]:
@@ -99,7 +103,7 @@ def of_an_older_image(colours: list[str]) -> list[str]:
 
 
 def _where(values: dict[str, str], *, first: bool) -> str:
-    pages, answers = (_address(values, name) for name in ("EVERGREEN_UI_PORT", "EVERGREEN_SERVING_PORT"))
+    pages, answers = ui_url(values), _address(values, "EVERGREEN_SERVING_PORT")
     password = values["EVERGREEN_ADMIN_PASSWORD"] if first else "EVERGREEN_ADMIN_PASSWORD in .env, unless changed since"
     lines = [
         "",
@@ -112,6 +116,11 @@ def _where(values: dict[str, str], *, first: bool) -> str:
         "Next: `make status`, `make logs`, `make demo-compose`. To stop: `make down`.",
     ]
     return "\n".join(lines)
+
+
+def ui_url(values: dict[str, str]) -> str:
+    """Where Airflow is found from this host."""
+    return _address(values, "EVERGREEN_UI_PORT")
 
 
 def _address(values: dict[str, str], port: str) -> str:

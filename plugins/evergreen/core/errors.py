@@ -9,9 +9,12 @@ EvergreenError                 facts in, one readable sentence out; a retry does
 ├── TrainingRefused            the data cannot be learned from (one class, all-null label, ...)
 ├── BundleRefused              a bundle's files do not match their hashes, or its golden rows disagree
 ├── PromotionConflict          the champion changed since the candidate was judged
+├── TrialTripped               a guard took the release off trial: nobody makes it live
 ├── NotComparable              the champion cannot be scored on the candidate's rows
 ├── RehearsalFailed            the candidate's throwaway serving process did not get ready, or died
 ├── SlotUnavailable            the rehearsal slot cannot be had, whatever the candidate: worth a retry
+├── EdgeUnavailable            the edge's runtime API does not answer, or refuses: worth a retry
+├── RollFailed                 a pool's roll was given up, and the colour before answers
 ├── ServingFailed              serving refused a request, or did not answer
 ├── LeaseBusy                  another run of this model holds the lease: worth a retry
 ├── LeaseLost                  another run took the lease meanwhile: nothing was written, worth a retry
@@ -74,6 +77,17 @@ class BundleRefused(FoundProblem):
     """Raised when a bundle's bytes or answers are not those that were registered."""
 
 
+class TrialTripped(EvergreenError):
+    """Raised when a guard took a release off its trial, which is therefore not released."""
+
+    def __init__(self, model: str, version: int) -> None:
+        self.model, self.version = model, version
+        super().__init__(f"{model}: a guard took version {version} off its trial. Nothing was released.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (TrialTripped, (self.model, self.version))
+
+
 class PromotionConflict(EvergreenError):
     """Raised when the champion's generation is not the one that the candidate was judged against."""
 
@@ -104,6 +118,16 @@ class SlotUnavailable(EvergreenError):
     """Raised when a container slot cannot be reached, started or kept, for no fault of what was to run in it."""
 
     retryable = True
+
+
+class EdgeUnavailable(EvergreenError):
+    """Raised when the edge cannot be told, or asked, which colour callers are sent to."""
+
+    retryable = True
+
+
+class RollFailed(EvergreenError):
+    """Raised when a roll of a serving pool was given up or refused: the colour that answered before goes on."""
 
 
 class ServingFailed(EvergreenError):

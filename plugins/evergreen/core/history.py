@@ -42,6 +42,9 @@ _ANSWERS = {
 }
 _ROLLOUTS = {
     RolloutState.PREPARED: "prepared",
+    RolloutState.SHADOW: "on trial: shadow",
+    RolloutState.CANARY: "on trial: canary",
+    RolloutState.BAKE: "on trial: bake",
     RolloutState.REPLACED: "replaced",
     RolloutState.ROLLED_BACK: "rolled back",
     RolloutState.ABORTED: "aborted",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen.core.bundle import SCHEMA
 from evergreen.core.champion import facts_of, why_apart
 from evergreen.core.errors import FoundProblem, RunEnds
-from evergreen.core.outcome import what_became
+from evergreen.core.outcome import on_trial, what_became
 from evergreen.core.records import ENDED, REFUSED, Candidate, TriggerRequest
 from evergreen.core.requested import judged_again, overridden
 
@@ -46,7 +46,7 @@ def taken_up(ledger: Ledger, request: TriggerRequest) -> Candidate | None:
     """The candidate that this request has judged anew, as it is now; none where it makes one.
 
     Raises FoundProblem for a version that is not there, or that was released and so needs no override; RunEnds for
-    one that has ended meanwhile, so that there is nothing to judge.
+    one that has ended meanwhile or is on trial, so that there is nothing to judge.
     """
     anew = asked_anew(request)
     if anew is None:
@@ -55,9 +55,9 @@ def taken_up(ledger: Ledger, request: TriggerRequest) -> Candidate | None:
         candidate = ledger.models.candidate(request.model, anew.version)
     except KeyError:
         raise _refused(request, anew, "no such version of this model") from None
-    if candidate.state not in ENDED or judged_for(candidate, request.id):
+    if judged_for(candidate, request.id) or not (candidate.state in ENDED or on_trial(ledger, candidate)):
         return candidate
-    if not anew.override:
+    if not anew.override or candidate.state not in ENDED:
         raise RunEnds(f"nothing to judge: version {anew.version} {what_became(ledger, candidate)}", served=True)
     if candidate.state not in REFUSED:
         raise _refused(request, anew, "a version that was released: there is nothing to override")

@@ -52,11 +52,16 @@ def release(one: Release) -> str:
     back = "a rollback to " if one.kind is ReleaseKind.ROLLBACK else ""
     states = {
         RolloutState.PREPARED: "prepared",
+        RolloutState.SHADOW: "on trial (shadow), prepared",
+        RolloutState.CANARY: f"on trial ({one.stage}), prepared",
+        RolloutState.BAKE: "on trial (bake), prepared",
         RolloutState.LIVE: "live since",
         RolloutState.REPLACED: "replaced by now, live from",
         RolloutState.ROLLED_BACK: "rolled back, live from",
         RolloutState.ABORTED: "aborted, prepared",
     }
+    if one.state is RolloutState.ROLLED_BACK and not one.generation:
+        states[one.state] = "rolled back on its trial, prepared"
     when = f"{states[one.state]} {readable_time(one.released_at)}"
     generation = f", generation {one.generation}" if one.generation else ""
     return f"release {one.id}: {back}version {one.version}, {when}{generation}, by {one.released_by}: {one.reason}"

@@ -77,6 +77,29 @@ def rolled_back(ledger: Ledger, release: Release, link: str, now: datetime) -> b
     )
 
 
+def tripped(ledger: Ledger, release: Release, why: str, link: str, now: datetime) -> bool:
+    """A guard took a version off its trial."""
+    return ledger.notices.add(
+        release.model,
+        NoticeKind.ROLLED_BACK,
+        key=f"rolled_back:{release.id}",
+        title=f"{_version(release.model, release.version)} was rolled back on its trial",
+        text=f"{_sentence(why)} The champion answers all callers, and the version does not come back by itself.",
+        link=link,
+        now=now,
+    )
+
+
+def short_of_requests(ledger: Ledger, release: Release, so_far: str, link: str, now: datetime) -> bool:
+    """A stage of a trial is over but for its requests, and long so; each stage is told of once."""
+    what = (
+        f"{_version(release.model, release.version)} stays in a stage of its trial for want of requests: {so_far}. "
+        f"It goes on once they have come. Sooner: `evergreen promote {release.model}` or `evergreen abort "
+        f"{release.model}`. Is the model asked seldom, a smaller rollout.min_requests suits it"
+    )
+    return reported(ledger, release.model, what, f"short:{release.id}:{release.stage}", link, now)
+
+
 def aborted(ledger: Ledger, release: Release, by: str, why: str, link: str, now: datetime) -> bool:
     """A release was decided and did not go live."""
     title = f"{_version(release.model, release.version)} was not released after all"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from evergreen.core.records import Candidate, CandidateState, ReleaseKind
+from evergreen.core.records import Candidate, CandidateState, ReleaseKind, RolloutState
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
+    from evergreen.core.records import Release
 
 _AGAIN = "; a run with `force` has it judged again"
 
@@ -25,9 +26,16 @@ def what_became(ledger: Ledger, candidate: Candidate) -> str:
         case CandidateState.TO_OVERRIDE:
             return "a person is asked about, although its gates refused it"
         case CandidateState.PASSED:
-            return "passed its gates and was not released yet"
+            tried = on_trial(ledger, candidate)
+            return f"is on trial ({tried.stage})" if tried else "passed its gates and was not released yet"
         case _:
             return "was released"
+
+
+def on_trial(ledger: Ledger, candidate: Candidate) -> Release | None:
+    """Its release, where it is on trial now: nobody judges it anew meanwhile."""
+    found = ((one.model, one.version, one) for one in ledger.releases.on_trial())
+    return next((r for model, version, r in found if (model, version) == (candidate.model, candidate.version)), None)
 
 
 def ends_with(candidate: Candidate) -> str:
@@ -57,4 +65,8 @@ def _by_whom(ledger: Ledger, candidate: Candidate) -> str:
         for before, after in pairwise(ledger.releases.history(candidate.model))
         if before.version == candidate.version and after.kind is ReleaseKind.ROLLBACK
     ]
-    return f" by {back[-1].released_by} ({back[-1].reason})" if back else ""
+    if back:
+        return f" by {back[-1].released_by} ({back[-1].reason})"
+    events = (e for e in reversed(ledger.releases.events(candidate.model)) if e.version == candidate.version)
+    last = next(events, None)
+    return f" ({last.reason})" if last and last.state is RolloutState.ROLLED_BACK else ""

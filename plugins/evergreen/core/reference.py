@@ -112,6 +112,8 @@ def _choices(part: Any, name: str) -> list[str]:
 def _limits(node: Mapping[str, Any]) -> str:
     words = {"string": "text", "integer": "whole number", "number": "number", "array": "list of texts", "object": "map"}
     words["boolean"] = "true or false"
+    if node.get("items", {}).get("type") == "integer":
+        words["array"] = "list of whole numbers"
     text = "duration" if "90d" in node.get("examples", []) else words[node["type"]]
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:

@@ -3,7 +3,8 @@
 Kept whatever their age: the live release, the previous one, the one that a rollback would go back to and one that is
 prepared, what a question is open about, candidates of runs at work or that a request is to judge again, the newest
 `retention.versions`. Kept of any model: what was written or used within `retention.keep`, and never less than a day: a
-run that has just begun leans on it.
+run that has just begun leans on it. Logged answers and ground truth (core.logged_parts) are kept for `retention.keep`
+by the day of the answer, whatever version gave it.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ OF_A_MODEL = (SNAPSHOTS, QUARANTINE, EVIDENCE)  # folders with a folder for each
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the ledger knows of a model: releases that went live, oldest first; versions of prepared releases, asked
-    about, and that an unfinished request is to judge again; ids of its requests at work.
+    """What the ledger knows of a model: releases that went live, oldest first; versions of prepared releases, on
+    trial, asked about, and that an unfinished request is to judge again; ids of its requests at work.
     """
 
     candidates: Sequence[Candidate]
     releases: Sequence[Release]
     prepared: frozenset[int] = frozenset()
+    on_trial: frozenset[int] = frozenset()
     asked: frozenset[int] = frozenset()
     wanted: frozenset[int] = frozenset()
     at_work: frozenset[str] = frozenset()
@@ -56,6 +58,7 @@ def needed_versions(facts: ModelFacts, keep: Retention, now: datetime) -> dict[i
 
 def _reasons(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tuple[int, str]]:
     yield from _live_and_ways_back(facts)
+    yield from ((version, "it is on trial") for version in facts.on_trial)
     yield from ((version, "its release is prepared") for version in facts.prepared)
     yield from ((version, "a question about it is open") for version in facts.asked)
     yield from ((version, "a request is to judge it again") for version in facts.wanted)

@@ -12,6 +12,7 @@ VIEWER, OPERATOR, APPROVER, ADMIN, SERVICE = "Viewer", "Operator", "Approver", "
 ROLES = (VIEWER, OPERATOR, APPROVER, ADMIN, SERVICE)
 CANNOT_APPROVE = (VIEWER, OPERATOR, SERVICE)  # Airflow refuses their answer before it looks at who was asked, or for
 # the platform's own account: the ledger takes none (core.approval.decide)
+PROMOTE = "promote"  # the DAG that takes the right to answer approvals, not that to start runs
 PAGES = "Models"  # the resource whose reading opens the Models pages
 
 ROLE, USER, NOT = "role:", "user:", "not:"

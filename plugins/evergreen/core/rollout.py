@@ -1,53 +1,57 @@
-"""How a release comes to answer: prepared → live | aborted; live → replaced | rolled back. Facts in, a move out.
+"""How a release comes to answer all callers, and what ends it before. Facts in, a move out.
 
-A run's own task and the reconciler's pass make the same moves (steps.advance_rollouts), so that nothing that can die
-holds a rollout. A state that takes time (shadow, canary, bake) is a line in NEXT and a function in _MOVES.
+prepared → shadow → canary, one percentage after the other → bake → live, each stage as its plan says; without a plan,
+and for a model's first release, prepared → live. Until then it may be aborted, and rolled back by a guard while it is
+on trial. A run's own task and the reconciler's pass make the same moves (steps.advance_rollouts), so that nothing that
+can die holds a rollout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
-from evergreen.core.approval import AUTO
-from evergreen.core.holds import held, how_to_lift
-from evergreen.core.records import (
-    ENDED,
-    Approval,
-    Candidate,
-    CandidateState,
-    Hold,
-    Release,
-    ReleaseKind,
-    RolloutState,
-)
-from evergreen.core.verdict_json import digest
+from evergreen.core.guarding import Counted, broken
+from evergreen.core.obstacles import RELEASABLE, Facts, obstacle
+from evergreen.core.readable import readable_age
+from evergreen.core.records import CHALLENGER, CHAMPION, ON_TRIAL, Release, RolloutState, TripKind
+from evergreen.core.trial import Stage, after, in_words, stage_of, waits_for
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
+_ENDS = frozenset({RolloutState.ROLLED_BACK, RolloutState.ABORTED})
 NEXT: Mapping[RolloutState, frozenset[RolloutState]] = {
-    RolloutState.PREPARED: frozenset({RolloutState.LIVE, RolloutState.ABORTED}),
+    RolloutState.PREPARED: frozenset({*ON_TRIAL, RolloutState.LIVE, RolloutState.ABORTED}),
+    RolloutState.SHADOW: frozenset({RolloutState.CANARY, RolloutState.BAKE, RolloutState.LIVE, *_ENDS}),
+    RolloutState.CANARY: frozenset({RolloutState.CANARY, RolloutState.BAKE, RolloutState.LIVE, *_ENDS}),
+    RolloutState.BAKE: frozenset({RolloutState.LIVE, *_ENDS}),
     RolloutState.LIVE: frozenset({RolloutState.REPLACED, RolloutState.ROLLED_BACK}),
     RolloutState.REPLACED: frozenset(),
     RolloutState.ROLLED_BACK: frozenset(),
     RolloutState.ABORTED: frozenset(),
 }
-RELEASABLE = frozenset({CandidateState.PASSED, CandidateState.TO_OVERRIDE})
 
 
 @dataclass(frozen=True)
 class GoLive:
-    """Nothing is in the way."""
+    """Nothing is in the way, and its trial is over."""
+
+
+@dataclass(frozen=True)
+class Enter:
+    """The stage of its trial that comes next, and what the one before has shown."""
+
+    stage: Stage
+    reason: str
 
 
 @dataclass(frozen=True)
 class Abort:
-    """It must not go live, and why. `again`: the candidate is to be judged anew."""
+    """It must not go live, and why. `again`: the candidate is to be judged anew. `tripped`: for a limit of its plan."""
 
     reason: str
     again: bool
+    tripped: TripKind | None = None
 
 
 @dataclass(frozen=True)
@@ -57,90 +61,62 @@ class Wait:
     reason: str
 
 
-Move: TypeAlias = GoLive | Abort | Wait
+Move: TypeAlias = GoLive | Enter | Abort | Wait
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a move rests on.
-
-    `generation` is the champion's, `champion` its release, none before the first, `champion_run` the run that made it,
-    empty where that is not known. `approval` is the one that let the release through, none where nobody was asked.
-    `hold` is the newest that applies to the model.
-    """
-
-    generation: int
-    champion: Release | None
-    candidate: Candidate
-    approval: Approval | None = None
-    hold: Hold | None = None
-    champion_run: str = ""
-
-
-def advance(release: Release, facts: Facts) -> Move:
+def advance(release: Release, facts: Facts, now: datetime) -> Move:
     """The next move of a release. One that takes no further move by itself waits."""
     move = _MOVES.get(release.state)
-    return move(release, facts) if move else Wait(f"version {release.version} is {release.state.replace('_', ' ')}")
+    return move(release, facts, now) if move else Wait(f"version {release.version} is {_words(release.state)}")
 
 
-def _from_prepared(release: Release, facts: Facts) -> Move:
-    reason = _replaced(release, facts) or _ended(facts) or _held(release, facts) or _judged_anew(release, facts)
-    return Abort(reason, again=facts.candidate.state in RELEASABLE) if reason else GoLive()
+def _from_prepared(release: Release, facts: Facts, now: datetime) -> Move:
+    if reason := obstacle(release, facts):
+        return Abort(reason, again=facts.candidate.state in RELEASABLE)
+    if facts.other:
+        return Wait(f"version {release.version} waits: version {facts.other.version} is on trial ({facts.other.stage})")
+    stage = after(release) if facts.champion else None  # a first release has nothing beside which it could be tried
+    return Enter(stage, stage.does) if stage else GoLive()
 
 
-_MOVES: Mapping[RolloutState, Callable[[Release, Facts], Move]] = {RolloutState.PREPARED: _from_prepared}
+def _from_trial(release: Release, facts: Facts, now: datetime) -> Move:
+    if facts.trip:
+        return Abort(rolled_back_by(release, facts.trip.reason), again=False, tripped=facts.trip.kind)
+    if reason := obstacle(release, facts):
+        return Abort(reason, again=facts.candidate.state in RELEASABLE)
+    assert release.plan, "what is on trial has a plan"
+    arms = facts.arms or {}
+    challenger, champion = arms.get(CHALLENGER, Counted()), arms.get(CHAMPION, Counted())
+    if found := broken(release.plan, challenger, champion):  # each guard has judged its own replica's counts only
+        return Abort(rolled_back_by(release, found.reason), again=False, tripped=found.kind)
+    return _next_stage(release, challenger, now)
 
 
-def who_was_quicker(version: int, facts: Facts) -> str:
-    """Who became champion while this version waited, by name."""
-    champion, waited = facts.champion, f"(generation {facts.generation}) while version {version} waited"
-    if champion is None:
-        return f"the champion changed {waited}"
-    if champion.kind is ReleaseKind.ROLLBACK:
-        return f"{champion.released_by} rolled back to version {champion.version} {waited}"
-    by = f" by run {facts.champion_run}" if facts.champion_run else ""
-    return f"version {champion.version} became champion{by} {waited}"
+def _next_stage(release: Release, challenger: Counted, now: datetime) -> Move:
+    assert release.plan, "what is on trial has a plan"
+    stage, since, enough = stage_of(release), release.stage_since or now, release.plan.min_requests
+    if now - since < stage.lasts or challenger.requests < enough:
+        return Wait(waits_for(release, challenger, now))
+    if (following := after(release)) is None:
+        return GoLive()
+    return Enter(following, f"{following.does}, after {_shown(stage, challenger, now - since)}")
 
 
-def judged_since(approval: Approval, candidate: Candidate) -> str:
-    """Says so where a person approved another verdict than the one of now, or one against another champion."""
-    if (approval.generation_seen, approval.evidence) == (candidate.generation_seen, digest(candidate.verdict)):
-        return ""
-    return f"version {candidate.version} was judged again after {approval.answered_by} approved it"
+_MOVES: Mapping[RolloutState, Callable[[Release, Facts, datetime], Move]] = {
+    RolloutState.PREPARED: _from_prepared,
+    **dict.fromkeys(ON_TRIAL, _from_trial),
+}
 
 
-def _replaced(release: Release, facts: Facts) -> str:
-    return "" if facts.generation == release.seen else who_was_quicker(release.version, facts)
+def rolled_back_by(release: Release, why: str) -> str:
+    """What a guard's trip is told as."""
+    return f"version {release.version} was rolled back in {release.stage} by its guard: {why}"
 
 
-def _ended(facts: Facts) -> str:
-    candidate = facts.candidate
-    if candidate.state in RELEASABLE:
-        return ""
-    when = "by now" if candidate.state in ENDED else "since it was judged anew"
-    return f"version {candidate.version} is {candidate.state.replace('_', ' ')} {when}"
+def _shown(stage: Stage, challenger: Counted, lasted: timedelta) -> str:
+    """'canary-5: 231 requests in 5 min, 0.40% failed, p99 15 ms'."""
+    return f"{stage.name}: {challenger.requests:,} requests in {readable_age(lasted)}, {in_words(challenger)}"
 
 
-def _held(release: Release, facts: Facts) -> str:
-    """A hold that was there when a person approved does not stop the release; without a person each hold does."""
-    hold, decided = facts.hold, _decided_at(release, facts.approval)
-    if hold is None or (decided and hold.since <= decided):
-        return ""
-    return f"{held(hold)}. Version {release.version} was not released. To lift it: {how_to_lift(hold)}"
-
-
-def _decided_at(release: Release, approval: Approval | None) -> datetime | None:
-    """When a person decided; none where nobody did."""
-    if approval:
-        return approval.answered_at
-    return None if release.released_by == AUTO else release.released_at
-
-
-def _judged_anew(release: Release, facts: Facts) -> str:
-    """What was let through is one verdict; another request may have judged the candidate to another since."""
-    verdict = facts.candidate.verdict
-    if facts.approval:
-        return judged_since(facts.approval, facts.candidate)
-    if release.released_by == AUTO and verdict and verdict.ask_why:
-        return f"version {release.version} was judged again, and a person must decide: {verdict.ask_why}"
-    return ""
+def _words(state: RolloutState) -> str:
+    return state.replace("_", " ")

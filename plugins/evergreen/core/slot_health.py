@@ -50,7 +50,7 @@ class SlotFacts:
 
     `restarts` counts those that Docker itself made since somebody last started it. `exit_code` and `out_of_memory` are
     of its last end, and known until it runs again. `health` is Docker's word too (none without a health check), with
-    the time of the first and the words of the last of the failures that go on.
+    the time of the first and the words of the last of the failures that go on. `revision` is that of its image.
     """
 
     slot: str
@@ -64,6 +64,7 @@ class SlotFacts:
     failing_since: datetime | None = None
     health_said: str = ""
     memory_limit_mb: float | None = None
+    revision: str = ""
 
     @property
     def up(self) -> bool:
@@ -92,16 +93,23 @@ def told(events: Collection[SlotEvent], *, since: datetime) -> list[str]:
 
 
 def assess(
-    slots: Sequence[SlotFacts], events: Collection[SlotEvent], *, rehearsing: bool, now: datetime
+    slots: Sequence[SlotFacts], events: Collection[SlotEvent], *, rehearsing: bool, now: datetime, active: str = ""
 ) -> list[Finding]:
     """What is new or to be done. `events` are the newest of the ledger, `rehearsing` whether the lease is held.
 
-    A slot that was stopped is never started, whoever stopped it.
+    A slot that was stopped is never started, whoever stopped it. While the colour that the ledger calls `active` is up,
+    the other one is not restarted: it is for the roll that started it to say what becomes of it.
     """
     known = {(event.slot, event.key) for event in events}
+    idle = [facts.slot for facts in slots if facts.slot != active] if active in _up(slots) else []
     found = [finding for facts in slots for finding in _of_one(facts, events, rehearsing, now)]
+    found = [one for one in found if not (one.act is Act.RESTART and one.slot in idle)]
     found += _none_runs([facts for facts in slots if facts.slot in COLOURS])
     return [one for one in found if one.act is not Act.NOTHING or (one.slot, one.key) not in known]
+
+
+def _up(slots: Sequence[SlotFacts]) -> set[str]:
+    return {facts.slot for facts in slots if facts.up}
 
 
 def _of_one(facts: SlotFacts, events: Collection[SlotEvent], rehearsing: bool, now: datetime) -> Iterator[Finding]:

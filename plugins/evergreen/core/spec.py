@@ -7,7 +7,7 @@ One pydantic model gives the check, the JSON Schema for editors and the referenc
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import InitErrorDetails
@@ -29,6 +29,8 @@ from evergreen.core.spec_fields import (
 )
 from evergreen.core.spec_gates import Gate, gate_problems
 from evergreen.core.spec_notify import Notify
+from evergreen.core.spec_rollout import Rollout
+from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
 
 __all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Retention", "Source"]
@@ -47,22 +49,28 @@ class Features(Strict):
 
     columns: list[Column] = Field(min_length=1, description="Feature columns, in the order that serving uses")
     categorical: list[Column] = Field(default_factory=list, description="Those that are categories, not numbers")
+    not_logged: list[Column] = Field(
+        default_factory=list, description="Those whose values callers send and the prediction log never keeps"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Features:
-        refuse([*_twice("columns", self.columns), *_twice("categorical", self.categorical), *self._unknown()])
+        chosen = {"categorical": self.categorical, "not_logged": self.not_logged}
+        unknown = [wrong for field, names in chosen.items() for wrong in self._unknown(field, names)]
+        twice = [wrong for field in ("columns", *chosen) for wrong in _twice(field, getattr(self, field))]
+        refuse([*twice, *unknown])
         return self
 
-    def _unknown(self) -> list[InitErrorDetails]:
+    def _unknown(self, field: str, names: list[str]) -> list[InitErrorDetails]:
         return [
             refusal(
-                ("categorical", at),
+                (field, at),
                 name,
                 found=f"'{name}', which is not in features.columns",
                 allowed=", ".join(self.columns),
                 do=did_you_mean(name, self.columns) or "Add it to features.columns too, or remove it here.",
             )
-            for at, name in enumerate(self.categorical)
+            for at, name in enumerate(names)
             if name not in self.columns
         ]
 
@@ -150,20 +158,12 @@ class Training(Strict):
     rounds: Rounds = Field(default=Rounds(), description="How many boosting rounds")
 
 
-class Serving(Strict):
-    """How callers are answered."""
-
-    pool: Name = Field(default="default", description="The replicas that answer for this model")
-    unknown_category: Literal["missing", "refuse"] = Field(
-        default="missing", description="A category never seen in training: answered as missing, or refused with 422"
-    )
-
-
 class Retention(Strict):
     """How long the store keeps what the model no longer needs. The live and the previous release are always kept."""
 
     keep: LongerThanZero = Field(
-        default=timedelta(days=90), description="Bundles, snapshots, evidence and quarantine younger than this are kept"
+        default=timedelta(days=90),
+        description="Bundles, snapshots, evidence, quarantine and logged answers younger than this are kept",
     )
     versions: int = Field(default=10, ge=1, description="So many of the newest versions are kept, however old")
 
@@ -186,6 +186,9 @@ class ModelSpec(Strict):
     training: Training = Field(default=Training(), description="How the booster is fitted")
     gates: list[Gate] = Field(min_length=1, description="Limits a candidate must keep; without any nothing is released")
     approval: Approval = Field(default=Approval(), description="Who lets a candidate through that passed its gates")
+    rollout: Rollout | None = Field(
+        default=None, description="By which stages a version comes to all callers; none: at once"
+    )
     notify: list[Notify] = Field(default_factory=list, description="Who is told what; none: nobody")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
     retention: Retention = Field(default=Retention(), description="How long the store keeps what is no longer needed")

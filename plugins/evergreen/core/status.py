@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.holds import held, how_to_lift
@@ -17,13 +18,14 @@ from evergreen.core.records import (
     RequestState,
     TriggerRequest,
 )
+from evergreen.core.trial_status import TrialStatus, trial_of
 from evergreen.core.triggers import readable_time
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
     from evergreen.core.spec import ModelSpec
 
-APPROVE = "approve"
+APPROVE, ROLL_OUT = "approve", "roll_out"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Facts:
     """What the ledger knows of a model.
 
     `released_for` is the request that made the champion's version, `approval` the open question of the last request,
-    `hold` the model's own, else the fleet's.
+    `hold` the model's own, else the fleet's; `trial` what is on trial.
     """
 
     release: Release | None = None
@@ -41,6 +43,7 @@ class Facts:
     lease: Lease | None = None
     hold: Hold | None = None
     approval: Approval | None = None
+    trial: TrialStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,17 @@ class ModelStatus:
     waiting_for: str
     hold: str
     hold_of: str | None
+    trial: TrialStatus | None = None
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """For `--json`: times as ISO texts, and the champion's age in seconds."""
         row = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(self).items()}
         age = round((now - self.released_at).total_seconds()) if self.released_at else None
-        return {**row, "age_seconds": age}
+        return {**row, "age_seconds": age, "trial": self.trial.as_dict() if self.trial else None}
 
 
-def facts_of(model: str, ledger: Ledger) -> Facts:
-    """Read a model's facts."""
+def facts_of(model: str, ledger: Ledger, now: datetime, on_trial: Mapping[str, Release] | None = None) -> Facts:
+    """Read a model's facts. `on_trial`: the releases on trial of all models, where they were read before."""
     champion = ledger.releases.champion(model)
     release = ledger.releases.get(champion.release_id) if champion.release_id else None
     last = next(iter(ledger.requests.latest(model)), None)
@@ -88,6 +92,7 @@ def facts_of(model: str, ledger: Ledger) -> Facts:
         lease=ledger.leases.get(model),
         hold=ledger.holds.applying(model),
         approval=_open_approval(ledger, last) if last else None,
+        trial=trial_of(ledger, model, now, on_trial),
     )
 
 
@@ -115,6 +120,7 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         waiting_for=_running(facts, now) or _next_trigger(spec, facts, now),
         hold=f"{held(hold)} (to lift it: {how_to_lift(hold)} --reason …)" if hold else "",
         hold_of=hold.model if hold else None,
+        trial=facts.trial,
     )
 
 
@@ -145,6 +151,8 @@ def _running(facts: Facts, now: datetime) -> str:
     if request.step == APPROVE and asked:
         since, until = readable_time(asked.asked_at), readable_time(asked.expires_at)
         return f"approval of version {asked.version}, since {since}, until {until}"
+    if request.step == ROLL_OUT and facts.trial:
+        return f"the trial of version {facts.trial.version}: {facts.trial.waits_for}"
     if lease and lease.holder == request.id and lease.expires_at <= now:
         return f"step {request.step}, silent since its lease ended at {readable_time(lease.expires_at)}"
     return f"step {request.step}"
@@ -175,12 +183,3 @@ def _next(line: str, now: datetime) -> datetime:
 
     time: datetime = croniter(line, now).get_next(datetime)
     return time
-
-
-def readable_age(age: timedelta) -> str:
-    """'45 s', '12 min', '3 h' or '5 d'."""
-    seconds = max(0, int(age.total_seconds()))
-    for unit, size, below in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
-        if seconds // size < below:
-            return f"{seconds // size} {unit}"
-    return f"{seconds // 86_400} d"

@@ -85,7 +85,7 @@ def training_part(spec: ModelSpec) -> dict[str, Any]:
         "task": declared["task"],
         "event_time": declared["source"]["event_time"],
         "label": {name: declared["label"][name] for name in ("column", "arrives_after")},
-        "features": declared["features"],
+        "features": {name: declared["features"][name] for name in ("columns", "categorical")},
         "window": {"train": declared["window"]["train"], "holdout": declared["window"]["holdout"]["length"]},
         "training": declared["training"],
         "unknown_category": declared["serving"]["unknown_category"],

@@ -68,8 +68,24 @@ def _where_to_look(story: Story) -> None:
     say(f"  {_curl(story)}", soft_wrap=True, highlight=False, markup=False)
     say(f"See what happened: [bold]{stage.command} history {DELAY}[/bold]", soft_wrap=True)
     say(f"Where the version that answers came from: [bold]{stage.command} trace {DELAY}[/bold]", soft_wrap=True)
+    say(
+        f"And one of its answers, from its canary: [bold]{stage.command} trace {_an_answer(story)}[/bold]",
+        soft_wrap=True,
+    )
     say(f"State of all models: [bold]{stage.command} status[/bold]", soft_wrap=True)
+    say(
+        f"The next version of {DELAY} is tried beside this one, and waits for callers: ask, or "
+        f"[bold]{stage.command} promote {DELAY} --reason …[/bold]",
+        soft_wrap=True,
+    )
     say("Stop everything: [bold]make down[/bold]")
+
+
+def _an_answer(story: Story) -> str:
+    """The inference id of the first that callers had of the version that answers now: long in the store by now."""
+    caller = story.callers[DELAY]
+    assert caller.newest, "the story ends with a version that answers"
+    return caller.first[caller.newest]
 
 
 def _curl(story: Story) -> str:

@@ -1,5 +1,5 @@
-"""What both demos play on a year of flights: first models, retrains, a batch stopped, an approval, a candidate
-refused, and the way back."""
+"""What both demos play on a year of flights: first models, retrains, a version's trial, a batch stopped, an approval,
+a candidate refused, and the way back."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evergreen.core.errors import EvergreenError
-from evergreen.core.records import RequestState
+from evergreen.core.records import ON_TRIAL, RequestState
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,14 +73,18 @@ class Story:
         accept: Callable[[TriggerRequest], bool],
         patience: float = PATIENCE,
     ) -> TriggerRequest:
-        """The first new request of the model that `accept` wants; DemoFailed if it fails, or none comes in time."""
-        deadline = time.monotonic() + patience
+        """The first new request of the model that `accept` wants; DemoFailed if it fails, or none comes in time.
+
+        The stages of a trial are told as they come.
+        """
+        deadline, stages = time.monotonic() + patience, self._stages_to_come(model)
         with self._waiting(what) as say:
             while time.monotonic() < deadline:
                 for request in self.ledger.requests.latest(model, limit=20):
                     if request.id in known:
                         continue
                     say(f"{request.cause}: {request.step or 'admitted'}")
+                    next(stages)
                     if accept(request):
                         return request
                     if request.state is RequestState.FAILED:
@@ -98,19 +102,37 @@ class Story:
         release = next((r for r in self.ledger.releases.history(model) if r.request_id == request.id), None)
         if release is None:
             raise DemoFailed(f"{what}: nothing was released: {request.reason}")
-        self.answers(what, release, began)
+        self.answers(what, release, began, self._trial_of(release))
         return release
 
-    def answers(self, what: str, release: Release, began: float) -> None:
-        """Wait until callers see the release, and note it."""
+    def answers(self, what: str, release: Release, began: float, by_way_of: str = "") -> None:
+        """Wait until callers see the release, and note it. `by_way_of` says how it came to them."""
         if not self.callers[release.model].wait_for(release.version, 30):
             raise DemoFailed(f"{what}: version {release.version} was released and does not answer")
-        self.tell(what, f"{release.model} version {release.version} answers", time.monotonic() - began)
+        self.tell(what, f"{release.model} version {release.version} answers{by_way_of}", time.monotonic() - began)
 
     def tell(self, what: str, outcome: str, seconds: float) -> None:
         """Note a chapter, and print it."""
         self.chapters.append(Chapter(what, outcome, seconds))
         self.console.print(f"[green]✓[/green] {what}: {outcome} after {seconds:.1f} s")
+
+    def _stages_to_come(self, model: str) -> Iterator[None]:
+        """Each `next` tells of the stages of the model's trials that have begun since the one before."""
+        seen = len(self.ledger.releases.events(model))
+        while True:
+            events = self.ledger.releases.events(model)
+            for event in events[seen:]:
+                if event.state in ON_TRIAL:
+                    told = f"version {event.version} is in {event.state}: {event.reason}"
+                    self.console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+            seen = len(events)
+            yield
+
+    def _trial_of(self, release: Release) -> str:
+        """' (shadow, canary, bake)'; empty for one that went live at once."""
+        events = (e for e in self.ledger.releases.events(release.model) if e.release_id == release.id)
+        stages = dict.fromkeys(str(event.state) for event in events if event.state in ON_TRIAL)
+        return f" ({', '.join(stages)})" if stages else ""
 
     @contextmanager
     def _waiting(self, what: str) -> Iterator[Callable[[str], None]]:

@@ -23,6 +23,10 @@ class InMemoryServingClient:
         """A connection, which notices at its first request if nothing answers there."""
         yield InMemoryConnection(self._network, url)
 
+    def readiness(self, url: str) -> str:
+        """What answers there is ready."""
+        return "" if url in self._network else f"{url} does not answer"
+
 
 class InMemoryConnection:
     """A connection to one URL."""

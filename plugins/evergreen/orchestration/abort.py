@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 ABOUT = """\
 ### Abort
 
-Ends a release that has not gone live. **Trigger** opens the form.
+Ends a release that has not gone live: one that is prepared, and one that is on trial. **Trigger** opens the form.
 
-The champion goes on answering, and the version is declined: it is not trained again from the same data, spec and code.
+The champion answers all callers from then on, and the version is declined: it is not trained again from the same data,
+spec and code.
 A version that waits for approval is refused on its approval page instead; one that is live is taken back with the DAG
 `rollback`. The same at a shell: `evergreen abort <model> --reason …`.
 

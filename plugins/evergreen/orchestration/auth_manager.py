@@ -11,7 +11,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
 from airflow.providers.fab.www.security.permissions import RESOURCE_HITL_DETAIL
 
-from evergreen.core.roles import may_answer
+from evergreen.core.roles import PROMOTE, may_answer
 from evergreen.orchestration.sign_in_limit import SignInLimit
 
 if TYPE_CHECKING:
@@ -40,12 +40,17 @@ class EvergreenAuthManager(FabAuthManager):
     ) -> bool:
         """As Airflow does, but an answer to an approval does not need the right to change the DAG: Approvers only look.
 
-        Airflow asks for the right to edit the DAG with every change of anything below it.
+        Airflow asks for the right to edit the DAG with every change of anything below it. A run of the DAG `promote`,
+        which is an answer too, is started by who may answer.
         """
         if access_entity is DagAccessEntity.HITL_DETAIL and method == "PUT":
-            may_edit = self._is_authorized(method="PUT", resource_type=RESOURCE_HITL_DETAIL, user=user)
-            return may_edit and super().is_authorized_dag(method="GET", user=user, details=details)
+            return self._may_answer(user) and super().is_authorized_dag(method="GET", user=user, details=details)
+        if details and details.id == PROMOTE and access_entity and method != "GET" and not self._may_answer(user):
+            return False
         return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
+
+    def _may_answer(self, user: User) -> bool:
+        return self._is_authorized(method="PUT", resource_type=RESOURCE_HITL_DETAIL, user=user)
 
     def get_fastapi_middlewares(self) -> list[tuple[Any, dict[str, Any]]]:
         """Airflow's own, and the limit on wrong passwords."""

@@ -11,18 +11,16 @@ from airflow.sdk import task
 
 from evergreen import wiring
 from evergreen.core import notices
-from evergreen.core.errors import EvergreenError
 from evergreen.core.outcome import dry_run_ends, ends_with
 from evergreen.core.records import CandidateState, RequestState
 from evergreen.orchestration.approval import ApproveCandidate
 from evergreen.orchestration.descriptions import TASKS
 from evergreen.orchestration.pages import addresses
-from evergreen.orchestration.run_notes import tell
+from evergreen.orchestration.roll_out import RollOut
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.judge import judge
 from evergreen.steps.rehearse import rehearse
 from evergreen.steps.report import report
-from evergreen.steps.roll_out import roll_out
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
@@ -91,35 +89,6 @@ def approve_task(spec: ModelSpec) -> Any:
     return ApproveCandidate(spec=spec, task_id="approve", doc_md=TASKS["approve"], **SOON)
 
 
-def roll_out_task(spec: ModelSpec) -> XComArg:
+def roll_out_task(spec: ModelSpec) -> Any:
     """The release."""
-
-    @task(task_id="roll_out", doc_md=TASKS["roll_out"], **RETRIES)
-    def run_roll_out() -> str:
-        run = TaskRun.of(spec)
-        with run_step(run, "roll_out"):
-            version = run.handed_on("train")
-            approved = _approved(run, version)
-            release = roll_out(
-                spec,
-                run.ledger,
-                wiring.registry(run.settings),
-                request_id=run.handed_on("admit"),
-                version=version,
-                released_by=approved["by"],
-                reason=approved["reason"],
-                now=run.now,
-            )
-            request = run.request
-            tell(run.context, request.reason if request else f"released version {release.version}")
-        return release.id
-
-    return run_roll_out()
-
-
-def _approved(run: TaskRun, version: int) -> dict[str, Any]:
-    """What 'approve' says of this version. Who may clear tasks may also mark them as done: that approves nothing."""
-    approved: dict[str, Any] = run.handed_on("approve")
-    if approved.get("version") != version:
-        raise EvergreenError(f"Task 'approve' did not let version {version} through. Clear it, and let it be answered.")
-    return approved
+    return RollOut(spec=spec, task_id="roll_out", doc_md=TASKS["roll_out"], **RETRIES)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen.core.gate_texts import limits
+from evergreen.core.spec_fields import format_duration
+from evergreen.core.trial import stages
 
 if TYPE_CHECKING:
     from evergreen.core.spec import Gate, ModelSpec
@@ -78,11 +80,17 @@ something has, Airflow would show the old text: the task says so, and `evergreen
 """,
     "roll_out": f"""\
 **What it does:** makes the version champion in one step, if the champion is still the one that the verdict was reached
-against. Serving follows within seconds.
+against. Serving follows within seconds. Where the spec has a `rollout`, the version is on trial first (shadow, canary,
+bake): this task is *deferred* meanwhile, holds no slot, and goes on when the trial is over. `evergreen status <model>`
+and the model's page say in which stage it is and what it waits for.
 
-**What stops it:** another release since then; a hold that was placed since then, where nobody was asked.
+**What stops it:** another release since then; a hold that was placed since then; on trial its guard, which sends all
+callers back to the champion; a person's `evergreen abort <model> --reason …`. Then this task is skipped, and the run's
+note says why.
 
-{_DO} `evergreen retrain <model>` judges again, against the new champion. To go back: the DAG `rollback`, or
+{_DO} after a trip: read the reason; the version does not come back. Else `evergreen retrain <model>` judges again,
+against the new champion. Killed or cleared while the version is on trial, this task finds it there and waits on. To
+end the waiting: `evergreen promote` or `evergreen abort`. To go back from a live version: the DAG `rollback`, or
 `evergreen rollback <model> --reason …`.
 """,
 }
@@ -104,6 +112,7 @@ def describe(spec: ModelSpec) -> str:
 | suite | `expectations/{spec.validation.suite}.json` |
 | gates | {"; ".join(_gate(gate) for gate in spec.gates)} |
 | approval | {_approval(spec)} |
+| rollout | {_rollout(spec)} |
 | serving pool | `{spec.serving.pool}` |
 
 Declared in `models/{spec.name}/model.yaml`. Each task's own documentation says what stops it and what to do then.
@@ -137,6 +146,13 @@ def _triggers(spec: ModelSpec) -> str:
 def _gate(gate: Gate) -> str:
     by = f" by `{gate.slice}`" if gate.slice else ""
     return f"{gate.of.label}{by} {', '.join(limit.text for limit in limits(gate))}"
+
+
+def _rollout(spec: ModelSpec) -> str:
+    if spec.rollout is None:
+        return "at once"
+    found = (f"{stage.name} {format_duration(stage.lasts)}" for stage in stages(spec.rollout.plan))
+    return f"{', '.join(found)}; {spec.rollout.min_requests:,} requests in each"
 
 
 def _approval(spec: ModelSpec) -> str:

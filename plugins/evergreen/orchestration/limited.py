@@ -57,10 +57,12 @@ def in_child(
     *,
     renew: Callable[[], None] = lambda: None,
     every: float = RENEW,
+    smaller: str = _SMALLER,
 ) -> Result:
     """What `act` returns, called in a fork of this process; what it raises is raised here.
 
-    `renew` is called here every so many seconds while the child works; what it raises stops the child.
+    `renew` is called here every so many seconds while the child works; what it raises stops the child. `smaller` says
+    what to do so that it needs less memory, or has more.
     Raises MemoryExceeded where it comes to hold more than `limit_mb` (of 10^6 bytes; memory that no file backs),
     StepKilled where the child is killed. The child ends with this call and with this process, however those end.
     """
@@ -73,7 +75,7 @@ def in_child(
         reader.close()
         _work(parent, writer, act)
     writer.close()
-    child = _Child(step, pid, limit_mb, _Every(every, renew))
+    child = _Child(step, pid, limit_mb, _Every(every, renew), smaller)
     with reader, contextlib.closing(child):
         answer = child.answer(reader)
     done, found, told = pickle.loads(answer)  # noqa: S301  (our own child wrote it)
@@ -103,8 +105,9 @@ class _Every:
 class _Child:
     """The child as its parent sees it."""
 
-    def __init__(self, step: str, pid: int, limit_mb: float, renewal: _Every) -> None:
+    def __init__(self, step: str, pid: int, limit_mb: float, renewal: _Every, smaller: str) -> None:
         self._step, self._pid, self._limit, self._renewal = step, pid, limit_mb, renewal
+        self._smaller = smaller
         self._process = psutil.Process(pid)
         self._held = self._most = 0.0
         self._status: int | None = None
@@ -146,14 +149,14 @@ class _Child:
                 f"step {self._step}",
                 found=f"{self._held:,.0f} MB of memory in use, and it was stopped",
                 allowed=f"{self._limit:,.0f} MB",
-                do=f"Either {_SMALLER}, if the machine or container has it.",
+                do=f"Either {self._smaller}, if the machine or container has it.",
             )
 
     def _why_it_died(self) -> StepKilled:
         code = self._reap()
         if code == -signal.SIGKILL:
             how = "was killed (SIGKILL), most likely by the kernel because the machine or container ran out of memory"
-            do = f"It is tried again by itself. If that does not help: {_SMALLER}, and the container's own limit."
+            do = f"It is tried again by itself. If that does not help: {self._smaller}, and the container's own limit."
         else:
             how = f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'} and without an answer"
             do = "It is tried again by itself. If it comes again, the lines above in this log say what went wrong."

@@ -28,6 +28,7 @@ class Passes:
         self._pace = Pace()
         self._ledger: Ledger | None = None
         self._runs, self._aliases = wiring.runs(), wiring.aliases(self._settings)
+        self._edge = wiring.edge(self._settings)
         self._files: dict[str, Source] = {}
 
     @property
@@ -44,7 +45,7 @@ class Passes:
 
     def once(self, name: str = RECONCILER) -> Report:
         """Make a pass, and beat `name`. Blocking. Raises where the ledger is away."""
-        outside = Outside(self.specs, self._runs, self._aliases, self._open_source, addresses())
+        outside = Outside(self.specs, self._runs, self._aliases, self._open_source, addresses(), self._edge)
         return reconcile(self.ledger, outside, self._pace, lambda: datetime.now(UTC), name=name)
 
     def _open_source(self, spec: ModelSpec) -> Source:

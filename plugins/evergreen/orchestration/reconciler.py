@@ -54,7 +54,8 @@ send what people are to be told:
 | requests fails … | The message names the model: a DAG that is paused or does not load, a source that does not answer. What waits goes on waiting, and is started then. |
 | watermarks fails … | A source does not answer. |
 | aliases fails … | MLflow does not answer; nothing depends on its aliases. |
-| rollouts, approvals, upstream, people fails … | See the triggerer's log. |
+| edge fails … | The edge does not answer its runtime API: `make status`, `make logs ARGS=edge`. |
+| rollouts, settings, approvals, upstream, people fails … | See the triggerer's log. |
 
 A red run needs no clearing: the next one looks again.
 """  # noqa: E501 -- a table

@@ -17,7 +17,7 @@ from airflow.providers.fab.auth_manager.security_manager.override import FabAirf
 from airflow.providers.fab.www.security import permissions as p
 
 from evergreen.core.errors import EvergreenError, FoundProblem
-from evergreen.core.roles import ADMIN, APPROVER, OPERATOR, PAGES, SERVICE, VIEWER
+from evergreen.core.roles import ADMIN, APPROVER, OPERATOR, PAGES, PROMOTE, SERVICE, VIEWER
 
 if TYPE_CHECKING:
     from airflow.providers.fab.auth_manager.models import User
@@ -41,10 +41,16 @@ START_RUNS: frozenset[Right] = frozenset(
         (p.ACTION_CAN_EDIT, p.RESOURCE_DAG_RUN),
     }
 )
+START_PROMOTE: frozenset[Right] = frozenset(
+    {
+        (p.ACTION_CAN_EDIT, p.resource_name(PROMOTE, p.RESOURCE_DAG)),
+        (p.ACTION_CAN_CREATE, p.resource_name(PROMOTE, p.RESOURCE_DAG_RUN)),
+    }
+)
 RIGHTS: dict[str, frozenset[Right]] = {
     VIEWER: READ,
     OPERATOR: READ | START_RUNS | {(p.ACTION_CAN_EDIT, p.RESOURCE_TASK_INSTANCE)},
-    APPROVER: READ | {(p.ACTION_CAN_EDIT, p.RESOURCE_HITL_DETAIL)},
+    APPROVER: READ | {(p.ACTION_CAN_EDIT, p.RESOURCE_HITL_DETAIL)} | START_PROMOTE,
     SERVICE: START_RUNS
     | {(p.ACTION_CAN_EDIT, p.RESOURCE_HITL_DETAIL)}  # to end a wait for an answer: the ledger takes none of its own
     | {

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from evergreen.core.errors import EvergreenError, ServiceFailed
 from evergreen.core.records import Release
-from evergreen.serving.fixed import FORM, parse_only
-from evergreen.serving.supervisor import Options, serve
+from evergreen.serving.replica.fixed import FORM, parse_only
+from evergreen.serving.replica.supervisor import Options, serve
 
 AUTH = "EVERGREEN_SERVING_AUTH"
 
@@ -45,6 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--advertise", type=_url, metavar="URL", help="where others reach it; default: host and port")
     parser.add_argument("--workers", default=1, type=_positive, help="worker processes")
     parser.add_argument("--max-body", default=1_000_000, type=_positive, help="largest request body, in bytes")
+    parser.add_argument("--max-rows", default=10_000, type=_positive, help="most rows of a request")
+    queue = "most requests under way in a worker; more are refused with 429"
+    parser.add_argument("--max-queue", default=512, type=_positive, help=queue)
+    connections = "most open connections of a worker; more are answered with 503 and closed"
+    parser.add_argument("--max-connections", default=2000, type=_positive, help=connections)
+    memory = "MB of models that a worker keeps loaded; others are loaded when they are asked"
+    parser.add_argument("--model-memory", default=256, type=_positive, metavar="MB", help=memory)
+    drain = "seconds of answering on after SIGTERM, not ready any more (a second SIGTERM ends it)"
+    parser.add_argument("--drain-seconds", default=0, type=_seconds, metavar="S", help=drain)
+    seconds = "seconds after which logged rows can be shipped to the store"
+    parser.add_argument("--log-seconds", default=10, type=_positive, metavar="N", help=seconds)
+    backlog = "MB of logged rows that may wait here for the store; more are dropped and counted"
+    parser.add_argument("--log-backlog", default=1000, type=_positive, metavar="MB", help=backlog)
     parser.add_argument("--only", type=_only, metavar=FORM, help="serve this from the store; open no ledger")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input is closed")
     return parser
@@ -76,6 +89,12 @@ def _pool(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: small letters, digits and '-'")
     return text
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: seconds, below 1000")
+    return float(text)
 
 
 def _positive(text: str) -> int:

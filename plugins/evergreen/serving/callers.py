@@ -1,7 +1,8 @@
 """Who may ask a worker: `Authorization: Bearer <token>`, looked up by its digest in the local list of callers.
 
 Open to all are the health endpoints, so that a container or a load balancer can look, and /metrics, which the edge
-does not pass on: it is for the scraper on the internal network.
+does not pass on: it is for the scraper on the internal network. So is /docs, which is the same for everyone and tells
+nothing of the models.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from evergreen.core.caller_tokens import digest
 from evergreen.serving import state as files
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.refusals import refuse
+from evergreen.serving.refusals import RequestRefused, refuse
 from evergreen.serving.state import Callers, Reason
 
-OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics"})
+OPEN = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics", "/docs"})
 CALLER = "evergreen.caller"  # the key of the caller's name in an ASGI scope
 _ALLOWED = "'Bearer <token>' with a token that is valid now"
+_UNKNOWING = "no list of callers has come from the control ledger yet"
+_AGAIN = "Ask again in a second: another replica may know them."
 _ASK = "Ask those who run Evergreen for a token (`evergreen token add <caller>` makes one)."
 
 
@@ -28,7 +31,8 @@ class KnownCallers:
     """The callers of callers.json. What was read last is kept whatever becomes of the file."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._seen = path, None
+        self._path = path
+        self._seen: tuple[int, int] | None = None
         self._names: dict[str, str] | None = None
 
     def refresh(self) -> None:
@@ -44,6 +48,22 @@ class KnownCallers:
         """Whose token this is: one hash and one look-up, however many callers there are."""
         return (self._names or {}).get(digest(token.decode("latin-1")))
 
+    def check(self, authorization: bytes, metrics: Metrics) -> str:
+        """The caller's name by the header's value, empty where there is none.
+
+        Raises RequestRefused: 401, or 503 where nobody is known yet.
+        """
+        if self._names is None:
+            raise refuse(503, "replica", found=_UNKNOWING, allowed="one that knows its callers", do=_AGAIN)
+        scheme, _, token = authorization.partition(b" ")
+        is_bearer = scheme.lower() == b"bearer"
+        name = self.name_of(token.strip()) if is_bearer else None
+        if name is None:
+            metrics.add("evergreen_unauthorised_total")
+            other = "another scheme" if authorization else ""
+            raise _refusal("a token that is not known, or was revoked" if is_bearer else other, invalid=is_bearer)
+        return name
+
     def reasons(self) -> list[Reason]:
         """Why every request is refused, if so.
 
@@ -51,8 +71,7 @@ class KnownCallers:
         others know. An empty one does not: no other replica would answer either.
         """
         if self._names is None:
-            text = "Every request is refused: no list of callers has come from the control ledger yet."
-            return [Reason(text, blocks=True)]
+            return [Reason(f"Every request is refused: {_UNKNOWING}.", blocks=True)]
         if not self._names:
             return [Reason("Every request is refused: no caller has a token. `evergreen token add` makes one.")]
         return []
@@ -68,20 +87,23 @@ class CallersOnly:
         """Let the request through, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in OPEN:
             given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            scheme, _, token = given.partition(b" ")
-            is_bearer = scheme.lower() == b"bearer"
-            name = self._callers.name_of(token.strip()) if is_bearer else None
-            if name is None:
-                self._metrics.add("evergreen_unauthorised_total")
-                found = "a token that is not known, or was revoked" if is_bearer else "another scheme" if given else ""
-                return await _refusal(found, invalid=is_bearer)(scope, receive, send)
-            scope[CALLER] = name
+            try:
+                scope[CALLER] = self._callers.check(given, self._metrics)
+            except RequestRefused as refused:
+                headers = {name.decode(): value.decode() for name, value in refused.headers}
+                answer = Response(error_body(refused), refused.status, headers, "application/json")
+                return await answer(scope, receive, send)
         return await self._app(scope, receive, send)
 
 
-def _refusal(found: str, *, invalid: bool) -> Response:
+def error_body(refused: RequestRefused) -> bytes:
+    """The body of a refusal at the door: the same whatever was asked."""
+    return msgspec.json.encode({"error": str(refused)})
+
+
+def _refusal(found: str, *, invalid: bool) -> RequestRefused:
     """Says what is wrong with the header and never repeats it."""
-    text = str(refuse(401, "header Authorization", found=found or "no such header", allowed=_ALLOWED, do=_ASK))
     challenge = 'Bearer realm="evergreen"' + (', error="invalid_token"' if invalid else "")
-    body = msgspec.json.encode({"error": text})
-    return Response(body, 401, {"www-authenticate": challenge}, media_type="application/json")
+    headers = ((b"www-authenticate", challenge.encode()),)
+    found = found or "no such header"
+    return refuse(401, "header Authorization", found=found, allowed=_ALLOWED, do=_ASK, headers=headers)

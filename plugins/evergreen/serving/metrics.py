@@ -9,22 +9,63 @@ from pathlib import Path
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
-_FAMILIES = {
-    "evergreen_requests_total": ("counter", "Requests by model, version, outcome (ok, refused, failed) and caller"),
+FAMILIES = {
+    "evergreen_requests_total": (
+        "counter",
+        "Requests by model, version, arm, caller and outcome (ok, refused, failed)",
+    ),
+    "evergreen_request_errors_total": ("counter", "Requests that were not answered, by model and reason"),
+    "evergreen_requests_in_flight": ("gauge", "Requests under way"),
+    "evergreen_requests_in_flight_peak": ("gauge", "The most requests under way at a time since the start"),
     "evergreen_unauthorised_total": ("counter", "Requests refused for want of a valid token"),
     "evergreen_request_seconds": ("histogram", "Time from a request's headers to its answer, in seconds"),
-    "evergreen_rows_total": ("counter", "Rows answered"),
+    "evergreen_rows_total": ("counter", "Rows answered, by model, version and arm"),
+    "evergreen_loaded_models": ("gauge", "Models in a worker's memory"),
+    "evergreen_model_memory_bytes": ("gauge", "What these take, by the size of their boosters"),
+    "evergreen_model_loads_total": ("counter", "Models loaded: a new version, or one that was asked and not in memory"),
+    "evergreen_evictions_total": ("counter", "Models evicted to make room for another"),
+    "evergreen_ground_truth_total": ("counter", "Records of ground truth that were kept"),
     "evergreen_unseen_categories_total": ("counter", "Values that training did not see, answered as missing"),
     "evergreen_swaps_total": ("counter", "Versions that began to answer"),
     "evergreen_load_failures_total": ("counter", "Releases refused at loading"),
+    "evergreen_challenger_failures_total": (
+        "counter",
+        "Requests that a version on trial did not answer, by arm (canary, shadow) and reason",
+    ),
+    "evergreen_shadow_dropped_total": ("counter", "Copies for a version in shadow that were dropped, being too many"),
+    "evergreen_guard_trips_total": ("counter", "Versions that a guard of this worker took off trial, by reason"),
     "evergreen_model_version": ("gauge", "The version that answers"),
     "evergreen_ready": ("gauge", "1 if every released bundle is loaded"),
     "evergreen_ledger_up": ("gauge", "1 if the control ledger answered within the last 15 s"),
     "evergreen_reasons": ("gauge", "Reasons that /v2/health/ready tells"),
-    "evergreen_worker_restarts_total": ("counter", "Workers that died or hung and were started again"),
-    "evergreen_worker_hangs_total": ("counter", "Workers that were killed because they hung"),
+    "evergreen_worker_restarts_total": (
+        "counter",
+        "Workers that were started again, by why they ended (crashed, hung, killed, oom)",
+    ),
+    "evergreen_log_dropped_rows_total": ("counter", "Answered rows that were not logged, by model and reason"),
+    "evergreen_log_lag_seconds": ("gauge", "Age of the oldest logged rows that are not in the store"),
+    "evergreen_log_backlog_bytes": ("gauge", "Logged rows that wait on the local disk"),
+    "evergreen_log_shipped_rows_total": ("counter", "Logged rows brought into the store since the supervisor's start"),
+    "evergreen_memory_bytes": ("gauge", "What a worker holds now (VmRSS)"),
     "evergreen_memory_peak_bytes": ("gauge", "The most that a worker has held since its start (VmHWM)"),
 }
+
+
+class ArmCounts:
+    """What is counted for each answer of one version as one arm: plain attributes, bound once."""
+
+    __slots__ = ("answered", "rows", "seconds", "times")
+
+    def __init__(self) -> None:
+        self.rows, self.seconds = 0, 0.0
+        self.times = [0] * (len(BUCKETS) + 1)
+        self.answered: dict[str, int] = {}  # by caller
+
+    def observe(self, caller: str, seconds: float) -> None:
+        """Count an answered request and its time."""
+        self.times[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+        self.answered[caller] = self.answered.get(caller, 0) + 1
 
 
 class Metrics:
@@ -32,43 +73,64 @@ class Metrics:
 
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
-        self._times: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
-        self._seconds: dict[str, float] = defaultdict(float)
+        self._arms: dict[tuple[str, int, str], ArmCounts] = {}
 
     def add(self, family: str, value: float = 1, **labels: str) -> None:
         """Count up."""
         self._values[family][tuple(labels.items())] += value
 
-    def observe(self, model: str, seconds: float) -> None:
-        """Count one request's time."""
-        self._times[model][bisect_left(BUCKETS, seconds)] += 1
-        self._seconds[model] += seconds
+    def of(self, model: str, version: int, arm: str) -> ArmCounts:
+        """The counts of one version as one arm."""
+        key = (model, version, arm)
+        found = self._arms.get(key)
+        if found is None:
+            found = self._arms[key] = ArmCounts()
+        return found
 
     def families(self, worker: str) -> dict[str, list[str]]:
         """Sample lines by family, each labelled with the worker: a restart resets its own counters only."""
-        lines: dict[str, list[str]] = {
-            family: [_line(family, dict(labels), value, worker) for labels, value in values.items()]
-            for family, values in self._values.items()
-        }
-        lines["evergreen_memory_peak_bytes"] = [_line("evergreen_memory_peak_bytes", {}, memory_peak(), worker)]
-        for model in self._times:
-            lines.setdefault("evergreen_request_seconds", []).extend(self._histogram(model, worker))
-        return lines
+        lines: dict[str, list[str]] = defaultdict(list)
+        for family, values in self._values.items():
+            lines[family] = [_line(family, dict(labels), value, worker) for labels, value in values.items()]
+        for (model, version, arm), counts in list(self._arms.items()):
+            labels = {"model": model, "version": str(version)}
+            for caller, answered in counts.answered.items():
+                one = {**labels, "outcome": "ok", **({"caller": caller} if caller else {}), "arm": arm}
+                lines["evergreen_requests_total"].append(_line("evergreen_requests_total", one, answered, worker))
+            labels["arm"] = arm
+            lines["evergreen_rows_total"].append(_line("evergreen_rows_total", labels, counts.rows, worker))
+            lines["evergreen_request_seconds"] += _histogram(labels, counts, worker)
+        for family, value in (
+            ("evergreen_memory_bytes", memory()),
+            ("evergreen_memory_peak_bytes", memory_peak()),
+        ):
+            lines[family] = [_line(family, {}, value, worker)]
+        return dict(lines)
 
-    def _histogram(self, model: str, worker: str) -> list[str]:
-        name, total, lines = "evergreen_request_seconds", 0, []
-        for bound, count in zip([*map(str, BUCKETS), "+Inf"], self._times[model], strict=True):
-            total += count
-            lines.append(_line(f"{name}_bucket", {"model": model, "le": bound}, total, worker))
-        lines.append(_line(f"{name}_sum", {"model": model}, self._seconds[model], worker))
-        lines.append(_line(f"{name}_count", {"model": model}, total, worker))
-        return lines
+
+def _histogram(labels: dict[str, str], counts: ArmCounts, worker: str) -> list[str]:
+    name, total, lines = "evergreen_request_seconds", 0, []
+    for bound, count in zip([*map(str, BUCKETS), "+Inf"], counts.times, strict=True):
+        total += count
+        lines.append(_line(f"{name}_bucket", {**labels, "le": bound}, total, worker))
+    lines.append(_line(f"{name}_sum", labels, counts.seconds, worker))
+    lines.append(_line(f"{name}_count", labels, total, worker))
+    return lines
+
+
+def memory() -> int:
+    """VmRSS of this process, in bytes."""
+    return _status("VmRSS:")
 
 
 def memory_peak() -> int:
     """VmHWM of this process, in bytes. Not ru_maxrss, which counts what the process was before its exec too."""
+    return _status("VmHWM:")
+
+
+def _status(field: str) -> int:
     status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field))) * 1024
 
 
 def gauge(family: str, value: float, **labels: str) -> dict[str, list[str]]:
@@ -79,7 +141,7 @@ def gauge(family: str, value: float, **labels: str) -> dict[str, list[str]]:
 def exposition(*parts: Mapping[str, list[str]]) -> str:
     """All parts as one Prometheus page, each family once."""
     page = []
-    for family, (kind, text) in _FAMILIES.items():
+    for family, (kind, text) in FAMILIES.items():
         if lines := [line for part in parts for line in part.get(family, [])]:
             page += [f"# HELP {family} {text}", f"# TYPE {family} {kind}", *lines]
     return "\n".join(page) + "\n"

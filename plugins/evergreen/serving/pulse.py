@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from contextlib import suppress
 
+DRAIN = signal.SIGUSR1  # "not ready any more"; a worker inherits it blocked, so that it does not die of it at its start
 BEAT = 1.0  # seconds between two bytes
 HANGS_AFTER = 10.0  # seconds of silence
 STARTS_WITHIN = 60.0  # seconds until the first byte: libraries are imported from a cold disk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from evergreen.serving.state import Reason
 
@@ -39,3 +40,17 @@ def first_line(error: Exception) -> str:
     """An outside error in one bounded line."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def awaited(name: str) -> Reason:
+    """A model that cannot be answered yet."""
+    return Reason(f"{name} is released, and its bundle has not come from the store yet.", model=name, blocks=True)
+
+
+def summed_up(reasons: Sequence[Reason], most: int = 5) -> list[Reason]:
+    """The first of many reasons of one kind, and how many more there are."""
+    rest = reasons[most:]
+    if not rest:
+        return list(reasons)
+    more = Reason(f"… and {len(rest)} more of this kind.", blocks=any(reason.blocks for reason in rest))
+    return [*reasons[:most], more]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ParamSpec
 
 from evergreen.core.errors import EvergreenError
 
+ResponseHeaders = tuple[tuple[bytes, bytes], ...]
 LISTED = 10  # problems told in one answer; the rest are counted
+_P = ParamSpec("_P")
 _SHOWN = 60  # characters of a value repeated in an error
 
 
@@ -27,10 +29,12 @@ class Problem:
 
 
 class RequestRefused(EvergreenError):
-    """Raised for a request that cannot be answered; `status` is the HTTP status."""
+    """Raised for a request that cannot be answered; `status` is the HTTP status, `headers` go with the answer."""
 
-    def __init__(self, status: int, problems: list[Problem], total: int | None = None) -> None:
-        self.status, self.problems, self.total = status, problems, total or len(problems)
+    def __init__(
+        self, status: int, problems: list[Problem], total: int | None = None, headers: ResponseHeaders = ()
+    ) -> None:
+        self.status, self.problems, self.total, self.headers = status, problems, total or len(problems), headers
         more = f"\n… and {self.total - len(problems)} more" if self.total > len(problems) else ""
         super().__init__("\n".join(map(str, problems)) + more)
 
@@ -46,11 +50,11 @@ class Problems:
         self._listed: list[Problem] = []
         self._total = 0
 
-    def add(self, problem: Callable[[], Problem]) -> None:
-        """Count a problem, and keep it if it is among the first."""
+    def add(self, problem: Callable[_P, Problem], *given: _P.args, **named: _P.kwargs) -> None:
+        """Count a problem, and keep what `problem` makes of the rest if it is among the first."""
         self._total += 1
         if len(self._listed) < LISTED:
-            self._listed.append(problem())
+            self._listed.append(problem(*given, **named))
 
     def raise_if_any(self) -> None:
         """Raise RequestRefused (422) if a problem was added."""
@@ -58,9 +62,11 @@ class Problems:
             raise RequestRefused(422, self._listed, self._total)
 
 
-def refuse(status: int, where: str, *, found: str, allowed: str, do: str) -> RequestRefused:
+def refuse(
+    status: int, where: str, *, found: str, allowed: str, do: str, headers: ResponseHeaders = ()
+) -> RequestRefused:
     """A refusal for one reason."""
-    return RequestRefused(status, [Problem(where, found, allowed, do)])
+    return RequestRefused(status, [Problem(where, found, allowed, do)], headers=headers)
 
 
 def shown(value: Any) -> str:

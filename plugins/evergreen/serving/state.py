@@ -3,8 +3,11 @@
     state.json           what to serve: written by the supervisor only, the last good state after any crash
     callers.json         who may ask, by the digest of a token; only where tokens are asked for
     status.json          how the supervisor fares with ledger, store and disk
-    workers/<slot>.json  what each worker has loaded or refused
+    workers/<slot>.json  what each worker answers with or refused
+    recent-<slot>.json   what it had loaded last, for its next start
     bundles/<id>/        verified bundles
+    log/<id>.seg         answers that are not in the store yet (serving.segments)
+    shipping.json        how far the supervisor is with bringing them there
     url                  where this replica listens, for who started it with port 0
 
 Each is replaced in one step: a reader sees the old or the new file, never a mix. On a full disk nothing can be
@@ -21,7 +24,7 @@ from typing import TypeVar
 import msgspec
 
 STATE, STATUS, WORKERS, BUNDLES, URL = "state.json", "status.json", "workers", "bundles", "url"
-CALLERS = "callers.json"
+CALLERS, SHIPPING = "callers.json", "shipping.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -35,11 +38,44 @@ class Released(msgspec.Struct, frozen=True):
     previous: Released | None = None
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """What rolls a version on trial back; none: not looked at. See records.RolloutPlan."""
+
+    min_requests: int
+    error_rate: float | None = None
+    latency_p99_ms: float | None = None
+    prediction_psi: float | None = None
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A version on trial beside a model's champion, in one of its stages.
+
+    `weight` is the percentage of callers that it answers. `tripped` is why a guard took it off: then it answers nobody.
+    """
+
+    release: Released
+    stage: str
+    weight: int
+    rules: Rules
+    tripped: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """See records.ServingSettings."""
+
+    pinned: bool = False
+    log_sample: float = 1.0
+    not_logged: tuple[str, ...] = ()
+    max_concurrent: int = 256
+
+
 class PoolState(msgspec.Struct, frozen=True):
     """What the pool serves, by model. A higher revision is to be read anew, even if the releases are the same."""
 
     revision: int = 0
     models: dict[str, Released] = {}
+    trials: dict[str, Trial] = {}
+    settings: dict[str, Settings] = {}
 
 
 class Callers(msgspec.Struct, frozen=True):
@@ -60,19 +96,29 @@ class Reason(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """The supervisor's own view. `heard_at` is when the ledger last answered (Unix seconds, 0 for never).
 
-    `restarts` counts workers that were started again, `hangs` those of them that were killed because they hung.
-    `written_at` is when this was written (Unix seconds).
+    `restarts` counts workers that were started again, by why the one before ended (workers.Ending). `awaited` are
+    released models whose bundle has not come from the store yet. `written_at` is when this was written (Unix seconds).
     """
 
     reasons: list[Reason] = []
     heard_at: float = 0
-    restarts: int = 0
-    hangs: int = 0
+    restarts: dict[str, int] = {}
+    awaited: list[str] = []
     written_at: float = 0
 
 
+class Recent(msgspec.Struct, frozen=True):
+    """The models that a worker had loaded, asked last first."""
+
+    names: list[str] = []
+
+
 class WorkerReport(msgspec.Struct, frozen=True):
-    """What one worker answers with, and which releases it refused and why."""
+    """What one worker answers with, and which releases it refused and why.
+
+    `loaded` are the releases that answer when they are asked: each was loaded and has passed its golden rows, and may
+    have been evicted since.
+    """
 
     pid: int
     revision: int
@@ -81,7 +127,21 @@ class WorkerReport(msgspec.Struct, frozen=True):
     metrics: dict[str, list[str]] = {}
 
 
-_T = TypeVar("_T", PoolState, Callers, Status, WorkerReport)
+class Shipping(msgspec.Struct, frozen=True):
+    """How far the log is shipped: the age (s) of the oldest rows that are not in the store, bytes that wait, rows sent.
+
+    `reasons` block nothing. `written_at`: Unix seconds, 0 for never.
+    """
+
+    lag: float = 0
+    backlog: int = 0
+    rows: int = 0
+    reasons: list[Reason] = []
+    written_at: float = 0
+
+
+File = PoolState | Callers | Status | Shipping | Recent | WorkerReport
+_T = TypeVar("_T", PoolState, Callers, Status, Shipping, Recent, WorkerReport)
 
 
 def read(path: Path, kind: type[_T]) -> _T | None:
@@ -94,7 +154,7 @@ def read(path: Path, kind: type[_T]) -> _T | None:
         raise ValueError(f"{path.name}: found {error}; allowed: what this version of Evergreen writes") from error
 
 
-def write(path: Path, value: PoolState | Callers | Status | WorkerReport, *, durable: bool = False) -> None:
+def write(path: Path, value: File, *, durable: bool = False) -> None:
     """Replace the file in one step; `durable` also over a power cut.
 
     Where the disk is full, the file is written over in its place: a release that is here already can still be rolled

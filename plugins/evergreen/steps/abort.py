@@ -1,4 +1,4 @@
-"""Abort: a person ends a release that has not gone live. The champion stays, and the version is declined."""
+"""Abort: a person ends a release that has not gone live, on trial or before. The champion stays; it is declined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NothingToAbort(FoundProblem):
 
 
 def abort(ledger: Ledger, model: str, *, by: str, reason: str, now: datetime) -> list[Release]:
-    """Abort the model's prepared releases, decline their versions and end their requests.
+    """Abort the model's releases on trial and prepared, decline their versions and end their requests.
 
     The same again, in the same words, makes up for what a kill has left. Raises NothingToAbort, with what may be done
     instead.
@@ -29,8 +29,11 @@ def abort(ledger: Ledger, model: str, *, by: str, reason: str, now: datetime) ->
     if not reason:
         do = "Give one: it is what people read in the history."
         raise FoundProblem(f"abort of {model}, reason", found="an empty text", allowed="a sentence", do=do)
-    prepared = [release for release in ledger.releases.prepared() if release.model == model]
-    ended = [ledger.releases.abort(one.id, by=by, reason=reason, now=now, decline=True) for one in prepared]
+    ended = [
+        ledger.releases.abort(release.id, by=by, reason=reason, now=now, decline=True)
+        for release in [*ledger.releases.on_trial(), *ledger.releases.prepared()]
+        if release.model == model
+    ]
     aborted = [release for release in ended if release.state is RolloutState.ABORTED]
     aborted = aborted or _done_before(ledger, model, by, reason)
     if not aborted:  # or it went live in this moment

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from evergreen.core import logged_parts as logged
 from evergreen.core import retention as rt
 from evergreen.core.errors import LeaseBusy
 from evergreen.core.records import FLEET, Candidate, TriggerRequest
@@ -91,7 +92,9 @@ def housekeep(
         _one_model(ledger, broom, model, retentions.get(model, Retention()), bundles, now)
     if not only:
         broom.sweep(now - rt.YOUNG)
-        _nobodys_bundles(broom, {rt.bundle_of(key) for key in bundles} - known, retentions, now)
+        oldest = min(rt.age_limit(keep, now) for keep in [Retention(), *retentions.values()])
+        broom.remove_bundles("", {rt.bundle_of(key) for key in bundles} - known, oldest)  # their training was killed
+        broom.remove("", (file for file in store.listing(logged.FORGOTTEN) if file.modified < oldest))
     return broom.done
 
 
@@ -106,7 +109,11 @@ class _Broom:
             if not self.dry_run:
                 self.store.remove(file.key)
                 log.info("Removed %s", file.key)
-            self.done.files.append((model, file.key.partition("/")[0], file))
+            self.done.files.append((model, _kind(file.key), file))
+
+    def remove_log(self, model: str, before: datetime) -> None:
+        files = (file for kind in logged.KINDS for file in self.store.listing(f"{kind}{model}/"))
+        self.remove(model, logged.outdated(files, before))
 
     def remove_bundles(self, model: str, bundles: Collection[str], before: datetime) -> None:
         for name in sorted(bundles):  # listed one by one, just before: it may have been written again
@@ -120,7 +127,8 @@ class _Broom:
 def _models(ledger: Ledger, store: Store, retentions: Mapping[str, Retention]) -> set[str]:
     """All that may have something in the store, those whose spec is gone too."""
     stored = rt.models_in(key for folder in rt.OF_A_MODEL for key in store.keys(folder))
-    return {*retentions, *stored, *(release.model for release in ledger.releases.history())}
+    answered = logged.models_in(key for kind in logged.KINDS for key in store.keys(kind))
+    return {*retentions, *stored, *answered, *(release.model for release in ledger.releases.history())}
 
 
 def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
@@ -146,6 +154,7 @@ def _one_model(
             broom.remove_bundles(model, gone, before)
             files = [file for folder in rt.OF_A_MODEL for file in broom.store.listing(f"{folder}{model}/")]
             broom.remove(model, rt.removable(files, needed=needed, parts=parts, before=before))
+            broom.remove_log(model, before)
     except LeaseBusy:
         broom.done.left_alone[model] = "a run is at work"
     except KeyError as error:
@@ -174,6 +183,7 @@ def _facts(ledger: Ledger, model: str) -> rt.ModelFacts:
         candidates=ledger.models.candidates(model),
         releases=ledger.releases.history(model),
         prepared=frozenset(one.version for one in ledger.releases.prepared() if one.model == model),
+        on_trial=frozenset(one.version for one in ledger.releases.on_trial() if one.model == model),
         asked=frozenset(one.version for one in ledger.approvals.open_ones() if one.model == model),
         wanted=frozenset(version for one in unfinished for version in _versions_of(one)),
         at_work=frozenset(one.id for one in unfinished),
@@ -190,9 +200,6 @@ def _parts(ledger: Ledger, candidates: Iterable[Candidate]) -> set[str]:
     return {part.key for model, snapshot in ids for part in ledger.models.snapshot(model, snapshot).parts}
 
 
-def _nobodys_bundles(
-    broom: _Broom, bundles: Collection[str], retentions: Mapping[str, Retention], now: datetime
-) -> None:
-    """Bundles without a candidate: their training was killed. Kept as long as any model keeps anything."""
-    before = min(rt.age_limit(keep, now) for keep in [Retention(), *retentions.values()])
-    broom.remove_bundles("", bundles, before)
+def _kind(key: str) -> str:
+    """'bundles', 'snapshots', … and of what serving logged 'predictions', 'ground-truth', 'forgotten'."""
+    return key.removeprefix(logged.LOG).partition("/")[0]

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
 from evergreen.steps.advance_rollouts import advance_rollouts
+from evergreen.steps.publish_settings import publish_settings
 from evergreen.steps.repair_aliases import repair_aliases
 from evergreen.steps.serve_requests import serve_requests
 from evergreen.steps.tell_people import tell_people
 from evergreen.steps.tend_approvals import tend_approvals
+from evergreen.steps.tend_edge import tend_edge
 from evergreen.steps.watch_sources import watch_sources
 from evergreen.steps.watch_upstream import watch_upstream
 
 if TYPE_CHECKING:
     from evergreen.core.addresses import Addresses
-    from evergreen.core.ports import Aliases, Ledger, Runs, Source
+    from evergreen.core.ports import Aliases, EdgeProxy, Ledger, Runs, Source
     from evergreen.core.spec import ModelSpec
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -30,6 +32,8 @@ Part: TypeAlias = Callable[[datetime], list[str]]
 
 # Seconds from one turn of a part to the next; a part that is not named here has its turn in each pass.
 EVERY = {
+    "edge": timedelta(seconds=2),
+    "settings": timedelta(seconds=5),
     "people": timedelta(seconds=10),
     "watermarks": timedelta(seconds=15),
     "aliases": timedelta(seconds=30),
@@ -41,13 +45,15 @@ LENGTH = 300  # characters of an error
 
 @dataclass(frozen=True)
 class Outside:
-    """What a pass works with, beside the ledger. `addresses` are those of the pages to act on."""
+    """What a pass works with, beside the ledger. `addresses` are those of the pages to act on; `edge` is none where
+    serving does not run in slots."""
 
     specs: Mapping[str, ModelSpec]
     runs: Runs
     aliases: Aliases
     open_source: Callable[[ModelSpec], Source]
     addresses: Addresses
+    edge: EdgeProxy | None = None
 
 
 @dataclass
@@ -96,8 +102,11 @@ def reconcile(ledger: Ledger, outside: Outside, pace: Pace, clock: Clock, *, nam
 def _parts(ledger: Ledger, outside: Outside, pace: Pace) -> dict[str, Part]:
     """In the order of their urgency: what answers, then who waits, then what looks further."""
     specs, runs, source, pages = outside.specs, outside.runs, outside.open_source, outside.addresses
+    edge = outside.edge
     return {
         "rollouts": lambda now: advance_rollouts(ledger, now=now),
+        **({"edge": lambda now: tend_edge(ledger, edge)} if edge else {}),
+        "settings": lambda now: publish_settings(ledger, specs),
         "approvals": lambda now: tend_approvals(
             ledger, specs, runs, now=now, page=pages.question, dismissed=pace.dismissed
         ),

@@ -68,7 +68,7 @@ class _Stage:
             self.client.connect(slot.url) as connection,
         ):
             served = _Served(version, golden, slot, connection)
-            _ask_golden_rows(served)
+            ask_golden_rows(connection, version.model, version.version, golden)
             yield served
 
 
@@ -106,20 +106,20 @@ def golden_rows_pass(slots: RehearsalSlots, client: ServingClient, store: Store,
         return _failed(candidate, error)
 
 
-def _ask_golden_rows(served: _Served) -> None:
+def ask_golden_rows(connection: ServingConnection, model: str, version: int, golden: Golden) -> None:
     """Ask a few at a time, because serving limits a request's size. Raises ServingFailed at the first that is off."""
-    wide = max(1, len(served.golden.rows[0]))
+    wide = max(1, len(golden.rows[0]))
     at_once = max(1, 2000 // wide)
-    for start in range(0, len(served.golden.rows), at_once):
-        rows = served.golden.rows[start : start + at_once]
-        answer = served.connection.predict(served.of.model, rows)
-        if answer.version != served.of.version:
-            raise ServingFailed(f"version {answer.version} answered in place of version {served.of.version}")
+    for start in range(0, len(golden.rows), at_once):
+        rows = golden.rows[start : start + at_once]
+        answer = connection.predict(model, rows)
+        if answer.version != version:
+            raise ServingFailed(f"version {answer.version} answered in place of version {version}")
         if len(answer.predictions) != len(rows):
             raise ServingFailed(f"{len(answer.predictions)} predictions for {len(rows)} golden rows")
         for at, found in enumerate(answer.predictions, start):
-            if not agrees(found, served.golden.predictions[at]):
-                wanted = served.golden.predictions[at]
+            if not agrees(found, golden.predictions[at]):
+                wanted = golden.predictions[at]
                 raise ServingFailed(f"golden row {at} answered {found}; at training it was {wanted} (± {TOLERANCE:g})")
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen.core.errors import EvergreenError, RunEnds
-from evergreen.core.records import Candidate, CandidateState, RolloutState, TriggerRequest
-from evergreen.core.rollout import RELEASABLE
-from evergreen.steps.advance_rollouts import why_aborted
+from evergreen.core.obstacles import RELEASABLE
+from evergreen.core.records import Candidate, CandidateState, TriggerRequest
+from evergreen.steps.advance_rollouts import ENDS, why_ended
 from evergreen.steps.awaited import ended_here
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
+    from evergreen.core.records import Release
 
 
 def releasable(ledger: Ledger, model: str, version: int, request: TriggerRequest) -> Candidate:
     """The candidate, where it may be released or is.
 
-    Raises RunEnds where this request's release was aborted before, EvergreenError for any other that may not.
+    Raises RunEnds where its release was ended before it went live, EvergreenError for any other that may not.
     """
     try:
         candidate = ledger.models.candidate(model, version)
@@ -25,20 +26,23 @@ def releasable(ledger: Ledger, model: str, version: int, request: TriggerRequest
         raise EvergreenError(f"{model}: there is no candidate of version {version}. Nothing was released.") from None
     if candidate.state is CandidateState.RELEASED:
         return candidate
-    if ended_here(request) and candidate.state is not CandidateState.ROLLED_BACK:
+    ended = _ended(ledger, candidate)
+    if ended_here(request) and (ended or candidate.state is not CandidateState.ROLLED_BACK):
         raise RunEnds(request.reason, served=True)
     if candidate.state not in RELEASABLE:
-        _refuse_aborted(ledger, candidate)
+        if ended:
+            raise RunEnds(why_ended(ledger, ended), served=True)
         raise EvergreenError(f"{model}: version {version} {_why_not(candidate)} Nothing was released.")
     return candidate
 
 
-def _refuse_aborted(ledger: Ledger, candidate: Candidate) -> None:
-    """Raise RunEnds for one whose release a person aborted, and declined it with that."""
+def _ended(ledger: Ledger, candidate: Candidate) -> Release | None:
+    """Its newest release, where a person aborted it and declined the version, or a guard took it off its trial."""
     events = [event for event in ledger.releases.events(candidate.model) if event.version == candidate.version]
-    if candidate.state is CandidateState.DECLINED and events and events[-1].state is RolloutState.ABORTED:
-        aborted = ledger.releases.get(events[-1].release_id)
-        raise RunEnds(why_aborted(ledger, aborted), served=True)
+    if candidate.state not in (CandidateState.DECLINED, CandidateState.ROLLED_BACK) or not events:
+        return None
+    newest = ledger.releases.get(events[-1].release_id)
+    return newest if newest.state in ENDS and not newest.generation else None
 
 
 def _why_not(candidate: Candidate) -> str:

@@ -139,7 +139,7 @@ def _commit(ledger: Ledger, checked: Plan, *, by: str, reason: str, act: str, no
 def _stop_others(ledger: Ledger, checked: Plan, by: str, reason: str, now: datetime) -> None:
     """What is about to go live would change the champion under the rollback; it is judged again afterwards."""
     why = Abort(f"{by} rolls back to version {checked.to.version}: {reason}", again=True)
-    for release in ledger.releases.prepared():
+    for release in [*ledger.releases.on_trial(), *ledger.releases.prepared()]:
         if release.model == checked.to.model:
             abort_release(ledger, release, why, by=BY, now=now, request=waiting_request(ledger, release))
 

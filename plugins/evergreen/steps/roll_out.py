@@ -1,4 +1,8 @@
-"""The last step: make the candidate champion, let the model registry show it, and see whether serving follows."""
+"""The last step: put the candidate on its trial, or make it champion at once; then what follows from a champion.
+
+A release that is on trial, or has to wait for another one's, is left to the reconciler: whoever runs this step comes
+again when `over` says so.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from evergreen.core.answering import Answering, Wait, wait_until_answering
 from evergreen.core.approval import AUTO, why_ask
 from evergreen.core.errors import PromotionConflict, RunEnds
 from evergreen.core.holds import how_to_lift
+from evergreen.core.obstacles import Facts, judged_since, who_was_quicker
 from evergreen.core.records import (
+    ON_TRIAL,
     Approval,
     ApprovalState,
     Candidate,
@@ -20,16 +26,18 @@ from evergreen.core.records import (
     RolloutState,
     TriggerRequest,
 )
-from evergreen.core.rollout import Abort, Facts, judged_since, who_was_quicker
-from evergreen.steps.advance_rollouts import advance_release, facts_of, why_aborted
+from evergreen.core.rollout import Abort
+from evergreen.steps.advance_rollouts import ENDS, advance_release, why_ended
 from evergreen.steps.awaited import STEP, end_request
 from evergreen.steps.releasable import releasable
+from evergreen.steps.rollout_facts import facts_of
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Registry
     from evergreen.core.spec import ModelSpec
 
 FOLLOWS = Wait(seconds=30)
+UNDER_WAY = frozenset({RolloutState.PREPARED, *ON_TRIAL})
 
 
 def roll_out(
@@ -46,10 +54,11 @@ def roll_out(
 ) -> Release:
     """Release a version that passed; done before, the same release comes back and nothing changes.
 
-    The request's reason says whether serving answers with it within `wait`: a release stands even where it does not.
+    One that is on trial, or waits until another's is over, comes back as it is: not released yet. Once it is, the
+    request's reason says whether serving answers with it within `wait`: a release stands even where it does not.
     Raises RunEnds where it must not go live: the champion changed since it was judged, a hold was placed, it was judged
-    anew, a person aborted it. Then the request has ended, and another one judges the version again unless a person
-    ended it. Raises EvergreenError for a candidate that did not pass.
+    anew, a person aborted it, a guard rolled it back. Then the request has ended, and another one judges the version
+    again unless a person or a guard ended it. Raises EvergreenError for a candidate that did not pass.
     """
     request = ledger.requests.get(request_id)
     candidate = releasable(ledger, spec.name, version, request)
@@ -57,12 +66,19 @@ def roll_out(
         release = _released(ledger, candidate)
     else:
         release = _release(spec, ledger, candidate, request, by=released_by, reason=reason, now=now)
+    if not over(release):
+        return release
     if request.state is not RequestState.SERVED:
         served = f"released version {release.version}{_follows(ledger, release, wait)}"
         ledger.requests.mark(request_id, now=now, state=RequestState.SERVED, step=STEP, reason=served)
     project(ledger, registry, spec.name)  # last: a registry that does not answer unmakes no release
     registry.end_run(candidate.mlflow_run)
     return release
+
+
+def over(release: Release) -> bool:
+    """Whether it has come to an end, or to all callers: until then its run waits."""
+    return release.state not in UNDER_WAY
 
 
 def _released(ledger: Ledger, candidate: Candidate) -> Release:
@@ -81,7 +97,7 @@ def _release(
     now: datetime,
 ) -> Release:
     """Prepare it, then advance it at once. Raises RunEnds where it must not go live."""
-    release = _prepared_before(ledger, candidate, now)
+    release = _under_way(ledger, candidate, now)
     if release is None:
         approval = _approval(ledger, candidate, request.id)
         facts = facts_of(ledger, candidate, approval)
@@ -96,19 +112,20 @@ def _release(
                 watermark=request.watermark,
                 now=now,
                 approval_id=approval.id if approval else "",
+                plan=spec.rollout.plan if spec.rollout else None,
             )
         except PromotionConflict:
             why = who_was_quicker(candidate.version, facts_of(ledger, candidate, approval))
             raise _ended(ledger, candidate, request, why, now) from None
     moved = advance_release(ledger, release, now=now, request=request)
-    if moved.state is RolloutState.ABORTED:
-        raise RunEnds(why_aborted(ledger, moved), served=True)
+    if moved.state in ENDS and not moved.generation:
+        raise RunEnds(why_ended(ledger, moved), served=True)
     return moved
 
 
-def _prepared_before(ledger: Ledger, candidate: Candidate, now: datetime) -> Release | None:
+def _under_way(ledger: Ledger, candidate: Candidate, now: datetime) -> Release | None:
     """The release that an earlier try prepared. One of before the candidate was judged anew is dealt with first."""
-    for release in ledger.releases.prepared():
+    for release in [*ledger.releases.on_trial(), *ledger.releases.prepared()]:
         if (release.model, release.version) == (candidate.model, candidate.version):
             if release.seen == candidate.generation_seen:
                 return release

@@ -1,4 +1,5 @@
-"""Writes the notices that follow from what the ledger holds: questions, releases, rollbacks, refusals and failures.
+"""Writes the notices that follow from what the ledger holds: questions, releases, rollbacks, trials that nobody
+asks, refusals and failures.
 
 It looks back, so that a step that is killed right after its act loses no notice. The keys make each of them once.
 """
@@ -10,8 +11,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen.core import notices
+from evergreen.core.guarding import Counted
 from evergreen.core.judged_anew import judged_for
-from evergreen.core.records import CandidateState, ReleaseKind, RequestState, RolloutState
+from evergreen.core.records import CHALLENGER, CandidateState, ReleaseKind, RequestState, RolloutState
+from evergreen.core.trial import by_stage, short_of_requests, waits_for
 
 if TYPE_CHECKING:
     from evergreen.core.addresses import Addresses
@@ -29,6 +32,7 @@ def tell_people(ledger: Ledger, models: Iterable[str], addresses: Addresses, *, 
     told = [
         *_questions(ledger, addresses, now),
         *_releases(ledger, addresses, since, now),
+        *_trials(ledger, addresses, now),
         *(one for model in models for one in _requests(ledger, model, addresses, since, now)),
     ]
     return [f"told people: {what}" for what in told]
@@ -47,11 +51,26 @@ def _releases(ledger: Ledger, addresses: Addresses, since: datetime, now: dateti
             yield f"{event.model} version {event.version} is {event.state}"
 
 
+def _trials(ledger: Ledger, addresses: Addresses, now: datetime) -> Iterator[str]:
+    """Those that go on no more, since nobody asks."""
+    for release in ledger.releases.on_trial():
+        counted = by_stage(ledger.trials.counts(release.id)).get(release.stage, {})
+        challenger = counted.get(CHALLENGER, Counted())
+        if not short_of_requests(release, challenger, now) or ledger.trials.trips([release.id]):
+            continue
+        so_far, page = waits_for(release, challenger, now).partition(";")[0], addresses.model(release.model)
+        if notices.short_of_requests(ledger, release, so_far, page, now):
+            yield f"{release.model} version {release.version} is short of requests in {release.stage}"
+
+
 def _about_release(ledger: Ledger, event: ReleaseEvent, addresses: Addresses, now: datetime) -> bool:
     """Whether it was news. The end of a release that another one follows is told with that one."""
-    if event.state not in (RolloutState.LIVE, RolloutState.ABORTED):
+    if event.state not in (RolloutState.LIVE, RolloutState.ABORTED, RolloutState.ROLLED_BACK):
         return False
     release, page = ledger.releases.get(event.release_id), addresses.version(event.model, event.version)
+    if event.state is RolloutState.ROLLED_BACK:
+        tried = release.generation == 0  # it never went live
+        return tried and notices.tripped(ledger, release, event.reason, page, now)
     if event.state is RolloutState.ABORTED:
         return notices.aborted(ledger, release, event.by, event.reason, page, now)
     tell = notices.rolled_back if release.kind is ReleaseKind.ROLLBACK else notices.released

@@ -17,7 +17,7 @@ from evergreen.core import bundle, fence
 from evergreen.core.champion import load
 from evergreen.core.errors import EmptyWindow, RunEnds
 from evergreen.core.judged_anew import check_fits, judged_for, taken_up, told
-from evergreen.core.outcome import what_became
+from evergreen.core.outcome import on_trial, what_became
 from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, TriggerRequest
 from evergreen.core.train_key import Provenance, spec_json, train_key
 from evergreen.core.version_note import version_note
@@ -113,11 +113,13 @@ def _take_up(spec: ModelSpec, ledger: Ledger, store: Store, candidate: Candidate
 def _known(ledger: Ledger, registry: Registry, known: Candidate, request: TriggerRequest) -> Candidate:
     """The candidate of this train key, if it still has something before it.
 
-    One that others wait for an answer on is left as it is by who may not release it.
+    One that others wait for an answer on is left as it is by who may not release it; one on trial by everybody.
     """
     dry = request.detail.get("dry_run")
     waits = known.state is CandidateState.TO_OVERRIDE or (dry and known.state is CandidateState.PASSED)
-    if request.id == known.request_id or judged_for(known, request.id) or not (known.state in ENDED or waits):
+    if request.id == known.request_id or judged_for(known, request.id):
+        return known
+    if not (known.state in ENDED or waits or on_trial(ledger, known)):
         return known
     if request.detail.get("force") and known.state in REFUSED and not dry:
         return ledger.models.reopen(known.model, known.version)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core.pool_roll import POOL
 from evergreen.core.slot_health import REHEARSAL_LEASE, REMEMBERED, SLOTS, Act, Finding, assess
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ def look(containers: SlotContainers, ledger: Ledger, now: datetime) -> list[Find
     lease = ledger.leases.get(REHEARSAL_LEASE)
     facts = [containers.look(slot) for slot in SLOTS]
     events = ledger.slot_events.latest(REMEMBERED)
-    return assess(facts, events, rehearsing=lease is not None and lease.expires_at > now, now=now)
+    rolls = ledger.pools.history(POOL)
+    active = rolls[-1].active if rolls else ""
+    return assess(facts, events, rehearsing=lease is not None and lease.expires_at > now, now=now, active=active)
 
 
 def watch_slots(

@@ -22,6 +22,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evergreen.core import reconciling
+from evergreen.core.lineage_inference import NotLogged, value_told
 from evergreen.core.roles import PAGES
 from evergreen.core.slot_health import told
 from evergreen.core.status import outcome
@@ -33,10 +34,11 @@ from evergreen.ui.reading import NotThere
 
 HERE = Path(__file__).parent
 PAGE_POLICY = (
-    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'self'"
 )
 CHART_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # matplotlib styles its SVG inline; no script either way
 FILES = {"pages.css": "text/css", "framed.js": "text/javascript", "icon.svg": "image/svg+xml"}
+LONGEST_ID = 100  # characters of what is asked for as an inference id
 REFUSALS = {401: "sign_in.html", 403: "no_role.html"}
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def build_app(platform: Platform) -> FastAPI:
     pages = Pages(platform)
     for path, handler in (
         ("/", pages.models),
+        ("/answers", pages.answer),
         ("/files/{name}", pages.file),
         ("/models/{model}", pages.model),
         ("/models/{model}/versions/{version:int}", pages.version),
@@ -82,8 +85,10 @@ class Pages:
         self._templates.filters.update(
             age=words.age,
             cause=cause_told,
+            exact=value_told,
             interval=words.interval,
             number=words.number,
+            percent=words.percent,
             outcome=outcome,
             sign=words.sign,
             when=words.when,
@@ -149,6 +154,17 @@ class Pages:
         """One snapshot, and the versions that were made from it."""
         origin = tracing.of_snapshot(self._platform, model, snapshot_id)
         return self._page(request, "trace.html", model=model, origin=origin)
+
+    def answer(self, request: Request, id: str = "") -> Response:
+        """Where one answer came from, by its inference id; without one, the form that asks for it."""
+        asked, origin, problem = id.strip()[:LONGEST_ID], None, None
+        if asked:
+            try:
+                origin = tracing.of_answer(self._platform, asked, datetime.now(UTC))
+            except NotLogged as error:
+                problem = error
+        status = 404 if problem else 200
+        return self._page(request, "answer.html", status, asked=asked, origin=origin, problem=problem)
 
     def file(self, request: Request, name: str) -> Response:
         """The style sheet, the script or the icon."""

@@ -1,4 +1,4 @@
-"""What the pages read from: the specs, the ledger and the store. Nothing is written."""
+"""What the pages read from: the specs, the ledger, the store and the prediction log in it. Nothing is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evergreen.core.catalog import load_catalog
 
 if TYPE_CHECKING:
     from evergreen.core.catalog import Catalog
-    from evergreen.core.ports import Ledger, Store
+    from evergreen.core.ports import Ledger, Predictions, Store
 
 Made = TypeVar("Made")
 
@@ -24,6 +24,7 @@ class Platform:
     catalog: Callable[[str | None], Catalog]
     ledger: Callable[[], Ledger]
     store: Callable[[], Store]
+    predictions: Callable[[], Predictions]
     mlflow_url: str
 
     @classmethod
@@ -33,6 +34,7 @@ class Platform:
             catalog=lambda only: load_catalog(settings.root, only),
             ledger=_once(lambda: wiring.ledger(settings)),
             store=_once(lambda: wiring.store(settings)),
+            predictions=_once(lambda: wiring.predictions(settings)),
             mlflow_url=settings.mlflow_pages,
         )
 

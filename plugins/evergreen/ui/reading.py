@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
@@ -25,6 +25,7 @@ from evergreen.core.records import (
     TriggerRequest,
 )
 from evergreen.core.status import ModelStatus, facts_of, status_of
+from evergreen.core.trial_status import TrialStatus, trial_of, trials
 
 if TYPE_CHECKING:
     from evergreen.core.catalog import Catalog
@@ -52,6 +53,7 @@ class ModelRow:
     name: str
     spec: ModelSpec | None
     status: ModelStatus | None
+    trial: TrialStatus | None
     hold: Hold | None
     asked: Approval | None
 
@@ -110,7 +112,8 @@ def models_page(platform: Platform, now: datetime) -> tuple[list[ModelRow], Cata
     catalog, ledger = platform.catalog(None), platform.ledger()
     released = {release.model for release in ledger.releases.history()}
     names = sorted(released | set(catalog.specs))
-    return [_row(name, catalog.specs.get(name), ledger, now) for name in names], catalog
+    on_trial = trials(ledger)
+    return [_row(name, catalog.specs.get(name), ledger, now, on_trial) for name in names], catalog
 
 
 def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
@@ -123,7 +126,7 @@ def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
     history = history_of(ledger, model)[::-1]
     shown = candidates[:MOST_CANDIDATES]
     return ModelPage(
-        row=_row(model, spec, ledger, now),
+        row=_row(model, spec, ledger, now, trials(ledger)),
         reigns=_reigns(ledger.releases.history(model)),
         requests=ledger.requests.unfinished(model)[::-1],
         rollouts=_rollouts(ledger, model),
@@ -170,12 +173,13 @@ def chart(platform: Platform, model: str, version: int, name: str) -> bytes:
     raise NotThere(f"{model} version {version} has no chart '{name}'", [_to_version(model, version)])
 
 
-def _row(name: str, spec: ModelSpec | None, ledger: Ledger, now: datetime) -> ModelRow:
+def _row(name: str, spec: ModelSpec | None, ledger: Ledger, now: datetime, on_trial: Mapping[str, Release]) -> ModelRow:
     asked = reversed(ledger.approvals.history(name))  # a newer request may run while an older one's question is open
     return ModelRow(
         name=name,
         spec=spec,
-        status=status_of(spec, facts_of(name, ledger), now) if spec else None,
+        status=status_of(spec, facts_of(name, ledger, now, on_trial), now) if spec else None,
+        trial=trial_of(ledger, name, now, on_trial),
         hold=ledger.holds.applying(name),
         asked=next((one for one in asked if one.state is ApprovalState.OPEN), None),
     )

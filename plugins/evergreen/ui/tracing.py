@@ -1,10 +1,12 @@
-"""What the pages of a release and of a snapshot show: where they came from, and what was made from them."""
+"""What the pages of a release, a snapshot and an answer show: where they came from, and what was made from them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen.core import lineage
+from evergreen.core.lineage_inference import of_inference
 from evergreen.ui.reading import MOST_REQUESTS, NotThere
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ def of_snapshot(platform: Platform, model: str, snapshot_id: str) -> Node:
         return lineage.of_snapshot(ledger, model, snapshot_id, look_back=MOST_REQUESTS)
     except KeyError:
         raise _not_there("snapshot", model, snapshot_id, lineage.snapshot_ids(ledger, model)) from None
+
+
+def of_answer(platform: Platform, inference_id: str, now: datetime) -> Node:
+    """One answer, with its features and prediction as logged. Raises NotLogged, which says why not and what to do."""
+    return of_inference(platform.ledger(), platform.predictions(), inference_id, now, look_back=MOST_REQUESTS)
 
 
 def _not_there(kind: str, model: str, asked: str, known: list[str]) -> NotThere:

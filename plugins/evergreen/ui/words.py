@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from evergreen.core.gate_texts import number as four_digits
-from evergreen.core.status import readable_age
+from evergreen.core.readable import readable_age
 from evergreen.core.triggers import readable_time
 
 NONE = "–"

@@ -13,10 +13,11 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from evergreen.core.errors import SlotUnavailable
+from evergreen.core.ports import GRACE
 from evergreen.core.slot_health import SlotFacts
 
 PATIENCE = 30  # seconds for one call
-GRACE = 5  # seconds from SIGTERM to SIGKILL
+REVISION = "org.opencontainers.image.revision"  # the label of the image, which its containers have too
 _NANOSECONDS = re.compile(r"(\.\d{6})\d*")
 
 
@@ -34,15 +35,23 @@ class DockerSlots:
             except NotFound:
                 return SlotFacts(slot, "absent", None, None)
 
+    def start(self, slot: str) -> None:
+        """Start it; one that runs stays as it is. Raises SlotUnavailable."""
+        with self._client(slot) as client:
+            client.start(slot)
+
     def restart(self, slot: str) -> None:
         """Stop it, if it runs, and start it. Raises SlotUnavailable."""
         with self._client(slot) as client:
-            client.restart(slot, timeout=GRACE)
+            client.restart(slot, timeout=round(GRACE))
 
-    def stop(self, slot: str) -> None:
-        """Stop it; one that does not run stays as it is. Raises SlotUnavailable."""
+    def stop(self, slot: str, grace: float = GRACE) -> None:
+        """Stop it, with so many seconds to end by itself; one that does not run stays as it is.
+
+        Raises SlotUnavailable.
+        """
         with self._client(slot) as client:
-            client.stop(slot, timeout=GRACE)
+            client.stop(slot, timeout=round(grace))
 
     @contextmanager
     def _client(self, slot: str) -> Iterator[_Client]:
@@ -85,6 +94,7 @@ def facts_of(slot: str, inspected: Mapping[str, Any]) -> SlotFacts:
         failing_since=_time(failures[0]["Start"]) if failures else None,
         health_said=_last_line(failures[-1]["Output"]) if failures else "",
         memory_limit_mb=limit / 1e6 if limit else None,
+        revision=(inspected["Config"]["Labels"] or {}).get(REVISION, ""),
     )
 
 

@@ -9,11 +9,14 @@ from evergreen.adapters.ledger.holds import SqlHolds
 from evergreen.adapters.ledger.leases import SqlLeases
 from evergreen.adapters.ledger.models import SqlModels
 from evergreen.adapters.ledger.notices import SqlNotices
+from evergreen.adapters.ledger.pools import SqlPools
 from evergreen.adapters.ledger.releases import SqlReleases
 from evergreen.adapters.ledger.replicas import SqlReplicas
 from evergreen.adapters.ledger.requests import SqlTriggerRequests
+from evergreen.adapters.ledger.settings import SqlSettings
 from evergreen.adapters.ledger.slot_events import SqlSlotEvents
 from evergreen.adapters.ledger.tokens import SqlTokens
+from evergreen.adapters.ledger.trials import SqlTrials
 from evergreen.adapters.ledger.upgrade import upgrade
 from evergreen.core.ports import Ledger
 
@@ -39,4 +42,7 @@ def open_ledger(url: str) -> Ledger:
         events=SqlEvents(database),
         heartbeats=SqlHeartbeats(database),
         notices=SqlNotices(database),
+        trials=SqlTrials(database),
+        settings=SqlSettings(database),
+        pools=SqlPools(database),
     )

@@ -5,11 +5,14 @@ Every such transaction locks the candidate's row first and the champion's after 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, func, select, update
 
 from evergreen.adapters.ledger.engine import insert_if_absent
 from evergreen.adapters.ledger.models import change_state
 from evergreen.adapters.ledger.release_rows import (
+    ON_TRIAL,
     WENT_LIVE,
     champion_row,
     change_release,
@@ -22,7 +25,8 @@ from evergreen.adapters.ledger.release_rows import (
 from evergreen.adapters.ledger.tables import approval as ap
 from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.adapters.ledger.tables import trip
+from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.records import REFUSED, ApprovalState, Candidate, CandidateState, Release, ReleaseKind, RolloutState
 from evergreen.core.verdict_json import digest
 
@@ -45,11 +49,24 @@ def _is_approved(connection: Connection, candidate: Candidate) -> bool:
     return connection.scalar(query) is not None
 
 
-def check_unchanged(connection: Connection, new: Release) -> None:
+def check_unchanged(connection: Connection, new: Release, *, lock: bool = False) -> None:
     """Raise PromotionConflict where the champion is another than the release was decided against."""
-    found = champion_row(connection, new.model).generation
+    found = champion_row(connection, new.model, lock=lock).generation
     if found != new.seen:
         raise PromotionConflict(new.model, seen=new.seen, found=found)
+
+
+def check_not_tripped(connection: Connection, new: Release) -> None:
+    """Raise TrialTripped where a guard took the release off its trial."""
+    if connection.scalar(select(trip.c.release_id).where(trip.c.release_id == new.id)):
+        raise TrialTripped(new.model, new.version)
+
+
+def check_alone(connection: Connection, new: Release) -> None:
+    """Raise EvergreenError where another release of the model is on trial. The champion's row must be locked."""
+    other = newest(connection, r.c.model == new.model, r.c.id != new.id, ON_TRIAL)
+    if other:
+        raise EvergreenError(f"{new.model}: version {other.version} is on trial; version {new.version} has to wait.")
 
 
 def below_all(connection: Connection, new: Release) -> int:
@@ -72,8 +89,12 @@ def way_back(connection: Connection, model: str, version: int, seen: int) -> tup
     return left, earlier
 
 
-def make_champion(connection: Connection, new: Release, leaves: RolloutState) -> None:
+def make_champion(
+    connection: Connection, new: Release, leaves: RolloutState, *, by: str = "", reason: str = ""
+) -> None:
     """The release, prepared before or new, is live from here on, and the one before `leaves`.
+
+    `by` and `reason` tell who made it so, where that is not who released it.
 
     Raises PromotionConflict where another came first: then everything is undone. The champion's row is locked before
     any release is changed, so that a promotion and a rollback at once do not wait for each other.
@@ -84,10 +105,10 @@ def make_champion(connection: Connection, new: Release, leaves: RolloutState) ->
     steps = (_keep, _compare_and_set) if new.kind is ReleaseKind.ROLLBACK else (_compare_and_set, _keep)
     if champion.generation != new.seen or not all(step(connection, new) for step in steps):
         raise PromotionConflict(new.model, seen=new.seen, found=champion_row(connection, new.model).generation)
+    told: dict[str, Any] = {"by": by or new.released_by, "reason": reason or new.reason, "at": new.released_at}
     if champion.release_id:
-        told = {"by": new.released_by, "reason": new.reason, "at": new.released_at}
         change_release(connection, get_release(connection, champion.release_id), leaves, **told)
-    tell(connection, new, by=new.released_by, reason=new.reason, at=new.released_at)
+    tell(connection, new, **told)
     change_state(connection, new.model, new.version, CandidateState.RELEASED)
 
 
@@ -95,6 +116,7 @@ def _keep(connection: Connection, new: Release) -> bool:
     if new.kind is ReleaseKind.ROLLBACK:
         return insert_if_absent(connection, r, columns(new))
     changes = {"state": new.state.value, "generation": new.generation, "released_at": new.released_at}
+    changes |= {"weight": 0, "stage_since": None}
     return connection.execute(update(r).where(r.c.id == new.id).values(changes)).rowcount == 1
 
 

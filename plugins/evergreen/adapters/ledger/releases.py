@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.holds import place_hold
 from evergreen.adapters.ledger.models import change_state, locked_state
 from evergreen.adapters.ledger.release_rows import (
+    ON_TRIAL,
+    UNDER_WAY,
     WENT_LIVE,
     champion_row,
     change_release,
@@ -23,10 +25,20 @@ from evergreen.adapters.ledger.release_rows import (
     release_record,
     tell,
 )
-from evergreen.adapters.ledger.release_rules import below_all, check_unchanged, make_champion, may_not, refuse, way_back
+from evergreen.adapters.ledger.release_rules import (
+    below_all,
+    check_alone,
+    check_not_tripped,
+    check_unchanged,
+    make_champion,
+    may_not,
+    refuse,
+    way_back,
+)
 from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
 from evergreen.adapters.ledger.tables import release_event as e
+from evergreen.core import records
 from evergreen.core.records import (
     REFUSED,
     Candidate,
@@ -35,8 +47,11 @@ from evergreen.core.records import (
     Release,
     ReleaseEvent,
     ReleaseKind,
+    RolloutPlan,
     RolloutState,
 )
+
+_UNDER_WAY = records.ON_TRIAL | {RolloutState.PREPARED}
 
 
 class SqlReleases:
@@ -60,20 +75,20 @@ class SqlReleases:
         watermark: datetime | None,
         now: datetime,
         approval_id: str = "",
+        plan: RolloutPlan | None = None,
     ) -> Release:
         """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
-        PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released,
-        KeyError for one that was never kept.
+        Its release that is prepared or on trial comes back where there is one, its newest release where its state is
+        RELEASED. Raises PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be
+        released, KeyError for one that was never kept.
         """
         told = {"released_by": released_by, "reason": reason, "watermark": watermark, "released_at": now}
-        new = new_release(
-            candidate, pool, candidate.generation_seen, state=RolloutState.PREPARED, approval_id=approval_id, **told
-        )
+        told |= {"state": RolloutState.PREPARED, "approval_id": approval_id, "plan": plan}
+        new = new_release(candidate, pool, candidate.generation_seen, **told)
         with self._database.write() as connection:
             state = locked_state(connection, new.model, new.version)
-            done = WENT_LIVE if state is CandidateState.RELEASED else r.c.state == RolloutState.PREPARED.value
+            done = WENT_LIVE if state is CandidateState.RELEASED else UNDER_WAY
             if found := newest(connection, *of_version(new.model, new.version), done):
                 return found
             refuse(connection, candidate, state)
@@ -83,46 +98,74 @@ class SqlReleases:
             tell(connection, new, by=released_by, reason=reason, at=now)
             return new
 
-    def go_live(self, release_id: str, now: datetime) -> Release:
-        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+    def enter(self, release: Release, state: RolloutState, weight: int, *, reason: str, now: datetime) -> Release:
+        """Put a release that is as `release` says (its state and weight) into a stage of its trial.
 
-        Raises PromotionConflict if the champion has changed: then it stays prepared. EvergreenError for a candidate
-        that may not be released any more, KeyError for a release that there is none of.
+        One that has moved meanwhile comes back as it is. Raises PromotionConflict if the champion has changed,
+        EvergreenError where another release of the model is on trial.
         """
         with self._database.write() as connection:
-            kept = get_release(connection, release_id)
-            state = locked_state(connection, kept.model, kept.version)
-            kept = get_release(connection, release_id)  # as it is now that nobody can change it
-            if kept.state is not RolloutState.PREPARED:
+            kept, _ = _locked(connection, release.id)
+            if (kept.state, kept.weight) != (release.state, release.weight):
+                return kept
+            check_unchanged(connection, kept, lock=True)
+            check_alone(connection, kept)
+            entered = replace(kept, state=state, weight=weight, stage_since=now)
+            values = {"state": state.value, "weight": weight, "stage_since": now}
+            connection.execute(update(r).where(r.c.id == kept.id).values(values))
+            tell(connection, entered, by=kept.released_by, reason=reason, at=now)
+            return entered
+
+    def go_live(self, release_id: str, now: datetime, *, by: str = "", reason: str = "") -> Release:
+        """Make a release champion that is prepared or on trial, if the generation is still `seen`.
+
+        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays. TrialTripped
+        where a guard took it off, EvergreenError for a candidate that may not be released any more, KeyError for a
+        release that there is none of.
+        """
+        with self._database.write() as connection:
+            kept, state = _locked(connection, release_id)
+            if kept.state not in _UNDER_WAY:
                 return kept
             if state in REFUSED:
                 raise may_not(kept.model, kept.version, state)
+            check_not_tripped(connection, kept)
             live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=now)
-            make_champion(connection, live, RolloutState.REPLACED)
+            live = replace(live, weight=0, stage_since=None)
+            make_champion(connection, live, RolloutState.REPLACED, by=by, reason=reason)
             return live
 
-    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
-        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+    def abort(
+        self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False, tripped: bool = False
+    ) -> Release:
+        """End a release that is prepared or on trial; another comes back as it is. KeyError if there is none.
 
-        `decline`: a person does not want the candidate, which is then DECLINED.
+        `decline`: a person does not want the candidate, which is then DECLINED. `tripped`: a guard ended its trial, so
+        it is ROLLED_BACK and not ABORTED, and so is its candidate.
         """
+        ends = RolloutState.ROLLED_BACK if tripped else RolloutState.ABORTED
         with self._database.write() as connection:
-            kept = get_release(connection, release_id)
-            locked_state(connection, kept.model, kept.version)
-            kept = get_release(connection, release_id)
-            if kept.state is not RolloutState.PREPARED:
+            kept, _ = _locked(connection, release_id)
+            if kept.state not in _UNDER_WAY:
                 return kept
-            change_release(connection, kept, RolloutState.ABORTED, by=by, reason=reason, at=now)
-            if decline:
+            change_release(connection, kept, ends, by=by, reason=reason, at=now)
+            if decline or tripped:
                 waiting = (CandidateState.PASSED, CandidateState.TO_OVERRIDE)
-                change_state(connection, kept.model, kept.version, CandidateState.DECLINED, only_from=waiting)
-            return replace(kept, state=RolloutState.ABORTED)
+                becomes = CandidateState.ROLLED_BACK if tripped else CandidateState.DECLINED
+                change_state(connection, kept.model, kept.version, becomes, only_from=waiting)
+            return replace(kept, state=ends, weight=0, stage_since=None)
 
     def prepared(self) -> list[Release]:
         """The prepared releases of all models, oldest first."""
-        query = select(r).where(r.c.state == RolloutState.PREPARED.value).order_by(r.c.seq)
+        return self._all(r.c.state == RolloutState.PREPARED.value)
+
+    def on_trial(self, pool: str | None = None) -> list[Release]:
+        """The releases on trial, of a pool or of all, oldest first."""
+        return self._all(ON_TRIAL if pool is None else ON_TRIAL & (r.c.pool == pool))
+
+    def _all(self, where: ColumnElement[bool]) -> list[Release]:
         with self._database.read() as connection:
-            return [release_record(row) for row in connection.execute(query)]
+            return [release_record(row) for row in connection.execute(select(r).where(where).order_by(r.c.seq))]
 
     def roll_back(
         self, candidate: Candidate, *, seen: int, pool: str, by: str, reason: str, act: str, now: datetime
@@ -170,3 +213,10 @@ class SqlReleases:
         query = select(r).join(ch, ch.c.release_id == r.c.id).where(r.c.pool == pool).order_by(r.c.model)
         with self._database.read() as connection:
             return [release_record(row) for row in connection.execute(query)]
+
+
+def _locked(connection: Connection, release_id: str) -> tuple[Release, CandidateState]:
+    """The release as it is now that nobody can change it, and its candidate's state. KeyError if there is none."""
+    kept = get_release(connection, release_id)
+    state = locked_state(connection, kept.model, kept.version)
+    return get_release(connection, release_id), state

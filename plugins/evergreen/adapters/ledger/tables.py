@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"  # the newest revision
+HEAD = "0005"  # the newest revision
 VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
 _EMPTY = text("''")  # as SQL: Alembic does not recognise an empty string when it compares
 
@@ -155,6 +156,9 @@ release = Table(
     Column("state", String(20), nullable=False, server_default="live"),
     Column("seen", Integer, nullable=False, server_default="0"),
     Column("approval_id", String(36), nullable=False, server_default=_EMPTY),
+    Column("plan", JSON(none_as_null=True)),
+    Column("weight", Integer, nullable=False, server_default="0"),
+    Column("stage_since", UtcTime),
     PrimaryKeyConstraint("seq"),
     UniqueConstraint("id"),
     UniqueConstraint("model", "generation"),
@@ -310,4 +314,56 @@ replica = Table(
     Column("heartbeat", UtcTime, nullable=False),
     Column("reasons", JSON, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("pool", "replica"),
+)
+
+trip = Table(
+    "trip",
+    metadata,
+    Column("release_id", String(36)),
+    Column("replica", String(200), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("release_id"),
+)
+
+arm_count = Table(
+    "arm_count",
+    metadata,
+    Column("release_id", String(36)),
+    Column("stage", String(20)),
+    Column("arm", String(20)),
+    Column("replica", String(200)),
+    Column("boot", String(36)),
+    Column("requests", Integer, nullable=False),
+    Column("faults", Integer, nullable=False),
+    Column("latency", JSON, nullable=False),
+    Column("predictions", JSON, nullable=False),
+    PrimaryKeyConstraint("release_id", "stage", "arm", "replica", "boot"),
+)
+
+serving_settings = Table(
+    "serving_settings",
+    metadata,
+    Column("model", String(200)),
+    Column("pool", String(200), nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("log_sample", Float, nullable=False),
+    Column("not_logged", JSON, nullable=False),
+    Column("max_concurrent", Integer, nullable=False),
+    PrimaryKeyConstraint("model"),
+)
+
+pool_event = Table(
+    "pool_event",
+    metadata,
+    Column("seq", Integer, autoincrement=True),
+    Column("pool", String(200), nullable=False),
+    Column("active", String(20), nullable=False),
+    Column("change", String(20), nullable=False),
+    Column("by", String(250), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    Index(None, "pool"),
 )

@@ -7,6 +7,7 @@ tests in `tests/contract/`. Frames that cross a port are Polars frames. Errors a
 from __future__ import annotations
 
 from evergreen.core.ports.answering import (
+    GRACE,
     Answer,
     RehearsalSlots,
     ServingClient,
@@ -15,6 +16,7 @@ from evergreen.core.ports.answering import (
     SlotContainers,
 )
 from evergreen.core.ports.data import Snapshots, Source, Store, StoredFile
+from evergreen.core.ports.edge import Door, EdgeProxy, EdgeServer
 from evergreen.core.ports.ledger import (
     Approvals,
     Events,
@@ -24,37 +26,51 @@ from evergreen.core.ports.ledger import (
     Ledger,
     Models,
     Notices,
+    Pools,
     Releases,
     Replicas,
+    Settings,
     SlotEvents,
     Tokens,
+    Trials,
     TriggerRequests,
 )
+from evergreen.core.ports.logged import LoggedRow, PartWriter, Predictions, Removed
 from evergreen.core.ports.registry import Aliases, Registry
 from evergreen.core.ports.runs import Runs, RunState
 from evergreen.core.ports.training import TrainedModel, Trainer
 from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
 
 __all__ = [
+    "GRACE",
     "Aliases",
     "Answer",
     "Approvals",
+    "Door",
+    "EdgeProxy",
+    "EdgeServer",
     "Events",
     "ExpectationResult",
     "Heartbeats",
     "Holds",
     "Leases",
     "Ledger",
+    "LoggedRow",
     "Models",
     "Notices",
+    "PartWriter",
+    "Pools",
+    "Predictions",
     "Registry",
     "RehearsalSlots",
     "Releases",
+    "Removed",
     "Replicas",
     "RunState",
     "Runs",
     "ServingClient",
     "ServingConnection",
+    "Settings",
     "Slot",
     "SlotContainers",
     "SlotEvents",
@@ -65,6 +81,7 @@ __all__ = [
     "Tokens",
     "TrainedModel",
     "Trainer",
+    "Trials",
     "TriggerRequests",
     "ValidationReport",
     "Validator",

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from evergreen.core.slot_health import SlotFacts
 
 
+GRACE = 5.0  # seconds from SIGTERM to SIGKILL
+
+
 @dataclass(frozen=True)
 class Answer:
     """What serving answered: one prediction a row (a number, or one a class), and how long it took."""
@@ -32,6 +35,9 @@ class ServingClient(Protocol):
 
     def connect(self, url: str) -> AbstractContextManager[ServingConnection]:
         """One connection to the serving process at this URL, closed with the context."""
+
+    def readiness(self, url: str) -> str:
+        """What keeps the serving process at this URL from being ready, in its own words; empty where it is."""
 
 
 class Slot(Protocol):
@@ -62,13 +68,19 @@ class RehearsalSlots(Protocol):
 
 
 class SlotContainers(Protocol):
-    """The container slots, by name: looked at, restarted, stopped, and nothing else."""
+    """The container slots, by name: looked at, started, restarted, stopped, and nothing else."""
 
     def look(self, slot: str) -> SlotFacts:
         """What Docker says of it now; state `absent` where there is no such container. Raises SlotUnavailable."""
 
+    def start(self, slot: str) -> None:
+        """Start it; one that runs stays as it is. Raises SlotUnavailable."""
+
     def restart(self, slot: str) -> None:
         """Stop it, if it runs, and start it. Raises SlotUnavailable."""
 
-    def stop(self, slot: str) -> None:
-        """Stop it; one that does not run stays as it is. Raises SlotUnavailable."""
+    def stop(self, slot: str, grace: float = GRACE) -> None:
+        """Stop it, with so many seconds to end by itself; one that does not run stays as it is.
+
+        Raises SlotUnavailable.
+        """

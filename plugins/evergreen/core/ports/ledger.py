@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evergreen.core.ports.ledger_releases import Approvals, Holds, Releases, Replicas
 from evergreen.core.ports.ledger_requests import Leases, Models, TriggerRequests
 from evergreen.core.ports.ledger_told import Events, Heartbeats, Notices, SlotEvents, Tokens
+from evergreen.core.ports.ledger_trials import Pools, Settings, Trials
 
 __all__ = [
     "Approvals",
@@ -17,10 +18,13 @@ __all__ = [
     "Ledger",
     "Models",
     "Notices",
+    "Pools",
     "Releases",
     "Replicas",
+    "Settings",
     "SlotEvents",
     "Tokens",
+    "Trials",
     "TriggerRequests",
 ]
 
@@ -41,3 +45,6 @@ class Ledger:
     events: Events
     heartbeats: Heartbeats
     notices: Notices
+    trials: Trials
+    settings: Settings
+    pools: Pools

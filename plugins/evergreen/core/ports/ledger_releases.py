@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         Release,
         ReleaseEvent,
         Replica,
+        RolloutPlan,
+        RolloutState,
     )
 
 
@@ -35,29 +37,48 @@ class Releases(Protocol):
         watermark: datetime | None,
         now: datetime,
         approval_id: str = "",
+        plan: RolloutPlan | None = None,
     ) -> Release:
         """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
+        Its release that is prepared or on trial comes back where there is one, its newest release where its state is
+        RELEASED. Raises
         PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released: ended,
         or to_override without an approval of its verdict.
         """
 
-    def go_live(self, release_id: str, now: datetime) -> Release:
-        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+    def enter(self, release: Release, state: RolloutState, weight: int, *, reason: str, now: datetime) -> Release:
+        """Put a release that is as `release` says (its state and weight) into a stage of its trial.
 
-        One transaction: the release, its event, the champion row, the release that it replaces, the candidate's state.
-        Raises PromotionConflict if the champion has changed: then it stays prepared. KeyError if there is none.
+        One transaction: the release with `stage_since` now, and its event. One that has moved meanwhile comes back as
+        it is. Raises PromotionConflict if the champion has changed, EvergreenError where another release of the model
+        is on trial.
         """
 
-    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
-        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+    def go_live(self, release_id: str, now: datetime, *, by: str = "", reason: str = "") -> Release:
+        """Make a release champion that is prepared or on trial, if the generation is still `seen`.
 
-        `decline`: a person does not want the candidate, which is then DECLINED in the same transaction.
+        Another comes back as it is.
+
+        One transaction: the release, its event, the champion row, the release that it replaces, the candidate's state.
+        `by` and `reason` are a person's who did not wait for the trial's end. Raises PromotionConflict if the champion
+        has changed: then it stays. TrialTripped where a guard took it off, KeyError if there is none.
+        """
+
+    def abort(
+        self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False, tripped: bool = False
+    ) -> Release:
+        """End a release that is prepared or on trial; another comes back as it is. KeyError if there is none.
+
+        `decline`: a person does not want the candidate, which is then DECLINED in the same transaction. `tripped`: a
+        guard ended its trial, so it is ROLLED_BACK and not ABORTED, and so is its candidate.
         """
 
     def prepared(self) -> list[Release]:
         """The prepared releases of all models, oldest first."""
+
+    def on_trial(self, pool: str | None = None) -> list[Release]:
+        """The releases on trial, of a pool or of all, oldest first."""
 
     def roll_back(
         self,

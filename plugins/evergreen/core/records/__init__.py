@@ -14,6 +14,12 @@ from evergreen.core.records.candidates import (
     Snapshot,
     Verdict,
 )
+from evergreen.core.records.logged import (
+    LoggedBy,
+    LoggedFeature,
+    LoggedRows,
+    Truth,
+)
 from evergreen.core.records.people import (
     FLEET,
     Approval,
@@ -23,6 +29,7 @@ from evergreen.core.records.people import (
     HoldEvent,
 )
 from evergreen.core.records.releases import (
+    ON_TRIAL,
     Champion,
     Release,
     ReleaseEvent,
@@ -44,13 +51,32 @@ from evergreen.core.records.told import (
     NoticeKind,
     SlotEvent,
 )
+from evergreen.core.records.trials import (
+    CHALLENGER,
+    CHAMPION,
+    LATENCY_BOUNDS,
+    PREDICTION_BINS,
+    ArmCount,
+    PoolChange,
+    PoolEvent,
+    RolloutPlan,
+    ServingSettings,
+    Trip,
+    TripKind,
+)
 
 __all__ = [
+    "CHALLENGER",
+    "CHAMPION",
     "ENDED",
     "FLEET",
+    "LATENCY_BOUNDS",
+    "ON_TRIAL",
+    "PREDICTION_BINS",
     "REFUSED",
     "Approval",
     "ApprovalState",
+    "ArmCount",
     "CallerToken",
     "Candidate",
     "CandidateState",
@@ -63,19 +89,29 @@ __all__ = [
     "Hold",
     "HoldEvent",
     "Lease",
+    "LoggedBy",
+    "LoggedFeature",
+    "LoggedRows",
     "Notice",
     "NoticeKind",
     "Part",
+    "PoolChange",
+    "PoolEvent",
     "Release",
     "ReleaseEvent",
     "ReleaseKind",
     "Replica",
     "RequestState",
+    "RolloutPlan",
     "RolloutState",
+    "ServingSettings",
     "SliceResult",
     "SlotEvent",
     "Snapshot",
     "TriggerRequest",
+    "Trip",
+    "TripKind",
+    "Truth",
     "Verdict",
     "own_run_id",
 ]

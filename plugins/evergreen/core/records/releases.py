@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from evergreen.core.records.trials import RolloutPlan
+
 
 class ReleaseKind(StrEnum):
     """Why a version was made champion."""
@@ -15,13 +17,23 @@ class ReleaseKind(StrEnum):
 
 
 class RolloutState(StrEnum):
-    """prepared → live | aborted; live → replaced (by the next release) | rolled_back. One release a model is live."""
+    """prepared → shadow → canary → bake → live → replaced | rolled_back. A plan need not have all three trials.
+
+    Until it is live it may be aborted, and rolled back by a guard while it is on trial. Of a model, one release is live
+    and at most one on trial.
+    """
 
     PREPARED = "prepared"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    BAKE = "bake"
     LIVE = "live"
     REPLACED = "replaced"
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"
+
+
+ON_TRIAL = frozenset({RolloutState.SHADOW, RolloutState.CANARY, RolloutState.BAKE})
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,9 @@ class Release:
     `seen` is the champion's generation that it was decided against. `generation` is 0 until it goes live: then
     seen + 1; `released_at` is when it was prepared, then when it went live. `request_id` is the trigger request that
     made the version, `approval_id` the approval that let it through, empty where nobody was asked. `act` names the act
-    that released it (for a rollback, the run or command), so that the same act done twice is one release.
+    that released it (for a rollback, the run or command), so that the same act done twice is one release. `plan` is how
+    it comes to all callers, none: at once. `weight` is the percentage of callers that it answers while on trial, and
+    `stage_since` when that stage began.
     """
 
     id: str
@@ -59,6 +73,14 @@ class Release:
     state: RolloutState = RolloutState.LIVE
     seen: int = 0
     approval_id: str = ""
+    plan: RolloutPlan | None = None
+    weight: int = 0
+    stage_since: datetime | None = None
+
+    @property
+    def stage(self) -> str:
+        """The stage of its trial, by which requests are counted: 'shadow', 'canary-25', 'bake'."""
+        return f"{self.state}-{self.weight}" if self.state is RolloutState.CANARY else str(self.state)
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,19 @@ from evergreen.fakes.ledger.replicas import InMemoryReplicas
 from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
 from evergreen.fakes.ledger.slot_events import InMemorySlotEvents
 from evergreen.fakes.ledger.tokens import InMemoryTokens
+from evergreen.fakes.ledger.trials import InMemoryPools, InMemorySettings, InMemoryTrials
 
 
 def in_memory_ledger() -> Ledger:
     """An empty ledger."""
     leases, holds = InMemoryLeases(), InMemoryHolds()
     models = InMemoryModels(leases)
-    approvals = InMemoryApprovals(models)
+    approvals, trials = InMemoryApprovals(models), InMemoryTrials()
     return Ledger(
         requests=InMemoryTriggerRequests(),
         leases=leases,
         models=models,
-        releases=InMemoryReleases(models, holds, approvals),
+        releases=InMemoryReleases(models, holds, approvals, trials),
         replicas=InMemoryReplicas(),
         holds=holds,
         approvals=approvals,
@@ -33,4 +34,7 @@ def in_memory_ledger() -> Ledger:
         events=InMemoryEvents(),
         heartbeats=InMemoryHeartbeats(),
         notices=InMemoryNotices(),
+        trials=trials,
+        settings=InMemorySettings(),
+        pools=InMemoryPools(),
     )

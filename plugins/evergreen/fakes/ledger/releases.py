@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evergreen.core.errors import EvergreenError, PromotionConflict
+from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.records import (
+    ON_TRIAL,
     REFUSED,
     ApprovalState,
     Candidate,
@@ -17,6 +18,7 @@ from evergreen.core.records import (
     Release,
     ReleaseEvent,
     ReleaseKind,
+    RolloutPlan,
     RolloutState,
 )
 from evergreen.core.verdict_json import digest
@@ -24,16 +26,20 @@ from evergreen.fakes.ledger.approvals import InMemoryApprovals
 from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.models import InMemoryModels
 from evergreen.fakes.ledger.times import aware, utc
+from evergreen.fakes.ledger.trials import InMemoryTrials
 
 
 class InMemoryReleases:
     """Twin of adapters.ledger.releases."""
 
-    def __init__(self, models: InMemoryModels, holds: InMemoryHolds, approvals: InMemoryApprovals) -> None:
+    def __init__(
+        self, models: InMemoryModels, holds: InMemoryHolds, approvals: InMemoryApprovals, trials: InMemoryTrials
+    ) -> None:
         self._lock = models.lock
         self._models = models
         self._holds = holds
         self._approvals = approvals
+        self._trials = trials
         self._rows: dict[str, Release] = {}  # in order of their making
         self._champions: dict[str, Champion] = {}
         self._events: list[ReleaseEvent] = []
@@ -52,60 +58,96 @@ class InMemoryReleases:
         watermark: datetime | None,
         now: datetime,
         approval_id: str = "",
+        plan: RolloutPlan | None = None,
     ) -> Release:
         """Decide to release the candidate, against `candidate.generation_seen`: a release that is prepared.
 
-        Its prepared release comes back where there is one, its newest release where its state is RELEASED. Raises
-        PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be released,
-        KeyError for one that was never kept.
+        Its release that is prepared or on trial comes back where there is one, its newest release where its state is
+        RELEASED. Raises PromotionConflict if the champion has changed, EvergreenError for a candidate that may not be
+        released, KeyError for one that was never kept.
         """
         model, version, seen = candidate.model, candidate.version, candidate.generation_seen
         with self._lock:
             state = self._models.candidate(model, version).state
             went_live = self._of_version(model, version)
-            prepared = [r for r in self.prepared() if (r.model, r.version) == (model, version)]
-            if found := went_live if state is CandidateState.RELEASED else prepared:
+            under_way = [r for r in self._under_way() if (r.model, r.version) == (model, version)]
+            if found := went_live if state is CandidateState.RELEASED else under_way:
                 return found[-1]
             self._refuse(candidate, state)
             self._unchanged(model, seen)
             told = {"released_by": released_by, "reason": reason, "watermark": utc(watermark)}
             told |= {"released_at": aware(now), "approval_id": approval_id, "state": RolloutState.PREPARED}
+            told["plan"] = plan
             return self._tell(self._new(candidate, pool, seen, **told), released_by, reason, now)
 
-    def go_live(self, release_id: str, now: datetime) -> Release:
-        """Make a prepared release champion, if the generation is still `seen`; one that is not prepared stays as it is.
+    def enter(self, release: Release, state: RolloutState, weight: int, *, reason: str, now: datetime) -> Release:
+        """Put a release that is as `release` says (its state and weight) into a stage of its trial.
 
-        Raises PromotionConflict if the champion has changed: then it stays prepared. EvergreenError for a candidate
-        that may not be released any more, KeyError for a release that there is none of.
+        One that has moved meanwhile comes back as it is. Raises PromotionConflict if the champion has changed,
+        EvergreenError where another release of the model is on trial.
+        """
+        with self._lock:
+            kept = self._rows[release.id]
+            if (kept.state, kept.weight) != (release.state, release.weight):
+                return kept
+            self._unchanged(kept.model, kept.seen)
+            for other in self.on_trial():
+                if other.model == kept.model and other.id != kept.id:
+                    told = f"{kept.model}: version {other.version} is on trial; version {kept.version} has to wait."
+                    raise EvergreenError(told)
+            entered = replace(kept, state=state, weight=weight, stage_since=aware(now))
+            return self._tell(entered, kept.released_by, reason, now)
+
+    def go_live(self, release_id: str, now: datetime, *, by: str = "", reason: str = "") -> Release:
+        """Make a release champion that is prepared or on trial, if the generation is still `seen`.
+
+        Another comes back as it is. Raises PromotionConflict if the champion has changed: then it stays. TrialTripped
+        where a guard took it off, EvergreenError for a candidate that may not be released any more, KeyError for a
+        release that there is none of.
         """
         with self._lock:
             kept = self._rows[release_id]
-            if kept.state is not RolloutState.PREPARED:
+            if kept not in self._under_way():
                 return kept
             state = self._models.candidate(kept.model, kept.version).state
             if state in REFUSED:
                 raise _may_not(kept.model, kept.version, state)
-            live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=aware(now))
-            return self._make_champion(live, RolloutState.REPLACED)
+            if self._trials.trips([release_id]):
+                raise TrialTripped(kept.model, kept.version)
+            live = replace(_off_trial(kept, RolloutState.LIVE), generation=kept.seen + 1, released_at=aware(now))
+            return self._make_champion(live, RolloutState.REPLACED, by=by, reason=reason)
 
-    def abort(self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False) -> Release:
-        """End a prepared release; one that is not prepared comes back as it is. KeyError if there is none.
+    def abort(
+        self, release_id: str, *, by: str, reason: str, now: datetime, decline: bool = False, tripped: bool = False
+    ) -> Release:
+        """End a release that is prepared or on trial; another comes back as it is. KeyError if there is none.
 
-        `decline`: a person does not want the candidate, which is then DECLINED.
+        `decline`: a person does not want the candidate, which is then DECLINED. `tripped`: a guard ended its trial, so
+        it is ROLLED_BACK and not ABORTED, and so is its candidate.
         """
         with self._lock:
             kept = self._rows[release_id]
-            if kept.state is not RolloutState.PREPARED:
+            if kept not in self._under_way():
                 return kept
             waiting = (CandidateState.PASSED, CandidateState.TO_OVERRIDE)
-            if decline and self._models.candidate(kept.model, kept.version).state in waiting:
-                self._models.change(kept.model, kept.version, state=CandidateState.DECLINED)
-            return self._tell(replace(kept, state=RolloutState.ABORTED), by, reason, now)
+            if (decline or tripped) and self._models.candidate(kept.model, kept.version).state in waiting:
+                becomes = CandidateState.ROLLED_BACK if tripped else CandidateState.DECLINED
+                self._models.change(kept.model, kept.version, state=becomes)
+            ends = RolloutState.ROLLED_BACK if tripped else RolloutState.ABORTED
+            return self._tell(_off_trial(kept, ends), by, reason, now)
 
     def prepared(self) -> list[Release]:
         """The prepared releases of all models, oldest first."""
         with self._lock:
             return [r for r in self._rows.values() if r.state is RolloutState.PREPARED]
+
+    def on_trial(self, pool: str | None = None) -> list[Release]:
+        """The releases on trial, of a pool or of all, oldest first."""
+        with self._lock:
+            return [r for r in self._rows.values() if r.state in ON_TRIAL and pool in (None, r.pool)]
+
+    def _under_way(self) -> list[Release]:
+        return [*self.prepared(), *self.on_trial()]
 
     def roll_back(
         self, candidate: Candidate, *, seen: int, pool: str, by: str, reason: str, act: str, now: datetime
@@ -170,13 +212,13 @@ class InMemoryReleases:
         if found != seen:
             raise PromotionConflict(model, seen=seen, found=found)
 
-    def _make_champion(self, new: Release, leaves: RolloutState) -> Release:
+    def _make_champion(self, new: Release, leaves: RolloutState, *, by: str = "", reason: str = "") -> Release:
         self._unchanged(new.model, new.seen)
         before = self.champion(new.model).release_id
+        told = (by or new.released_by, reason or new.reason, new.released_at)
         if before:
-            left = replace(self._rows[before], state=leaves)
-            self._tell(left, new.released_by, new.reason, new.released_at)
-        self._tell(new, new.released_by, new.reason, new.released_at)
+            self._tell(replace(self._rows[before], state=leaves), *told)
+        self._tell(new, *told)
         self._champions[new.model] = Champion(new.model, new.id, new.generation)
         self._models.change(new.model, new.version, state=CandidateState.RELEASED)
         return new
@@ -199,6 +241,10 @@ class InMemoryReleases:
             generation=generation,
             **told,
         )
+
+
+def _off_trial(kept: Release, state: RolloutState) -> Release:
+    return replace(kept, state=state, weight=0, stage_since=None)
 
 
 def _may_not(model: str, version: int, state: CandidateState) -> EvergreenError:

@@ -1,0 +1,1 @@
+"""What was answered, kept: local segments first, then Parquet parts in the store."""

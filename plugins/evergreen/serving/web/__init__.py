@@ -1,0 +1,1 @@
+"""One worker's HTTP: the short way for the paths that ask a model, and all other pages."""
