@@ -45,7 +45,7 @@ demo-compose:  ## the demo's story against the running stack (ARGS=--ask: you ar
 test-containers: .venv/installed-dev  ## every test that needs Docker, Postgres or a browser
 	$(BIN)/python -m pytest tests/compose $(ARGS)
 
-test-load: .venv/installed-dev  ## serving under load: swaps, guards, kills, real clients; batch scoring (needs promtool)
+test-load: .venv/installed-dev  ## what needs the machine for itself: load, kills, full disks, sign-in, real clients (needs promtool)
 	$(BIN)/python -m pytest tests/load $(ARGS)
 
 # Of the images' locks, requirements.txt holds the versions. xgboost-cpu is xgboost without what only a GPU needs.

@@ -28,16 +28,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-REAL = "tests/e2e/"  # real processes, which wait more than they work: they run beside the others, one stack at a time
-
-LONG = ("tests/unit/test_trust_machine.py", "tests/unit/test_kill_everywhere.py", "tests/dags/")
+# Those with a real Airflow wait more than they work: they run beside the others, one stack at a time
+AIRFLOW = tuple(f"tests/e2e/test_{name}.py" for name in ("approval", "retraining", "rollback", "supervisor"))
+LONG = ("tests/e2e/", "tests/unit/test_trust_machine.py", "tests/unit/test_kill_everywhere.py", "tests/dags/")
 
 
 class OneStackAtATime(LoadScopeScheduling):
-    """One worker for all real processes, and one for the tests of any other file."""
+    """One worker for all tests with an Airflow, and one for the tests of any other file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return REAL if nodeid.startswith(REAL) else nodeid.split("::")[0]
+        return "airflow" if nodeid.startswith(AIRFLOW) else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtATime:
@@ -46,5 +46,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStackAtAT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The real processes begin, then what takes long: else one worker would be left with it at the end."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(REAL), not item.nodeid.startswith(LONG)))
+    """Airflow's begin, then what takes long: else one worker would be left with it at the end."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(AIRFLOW), not item.nodeid.startswith(LONG)))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -353,3 +356,10 @@ def test_an_airflow_that_stays_away_is_told_in_the_end(monkeypatch: pytest.Monke
     monkeypatch.setattr(airflow, "LOOK", 0.01)
     with pytest.raises(Refused, match=r"Airflow at http://127\.0\.0\.1:9 does not answer"):
         Airflow("http://127.0.0.1:9", SECRET).follow("roll_pool", "run", print)
+
+
+@pytest.mark.parametrize("verb", ["", "up", "roll", "down", "status", "logs", "demo"])
+def test_the_help_of_each_verb_fits_80_columns(verb: str) -> None:
+    line = [sys.executable, "-m", "evergreen.composed", *([verb] if verb else []), "--help"]
+    told = subprocess.run(line, env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True).stdout
+    assert max(map(len, told.splitlines())) <= 80

@@ -12,27 +12,31 @@ from evergreen.composed.showing import status
 from evergreen.composed.starting import up
 
 _UP = """\
-Builds the images, starts what does not run, and waits until all of it is healthy. The first time it writes .env
-(mode 0600) with secrets of its own making, and prints the first admin's password; a secret that is missing or weak
-is refused by its name. Run it as often as you like: what is as it should be is left alone, and a serving slot
-that runs is never recreated, restarted or stopped.
+Builds the images, starts what does not run, and waits until all of it is
+healthy. The first time it writes .env (mode 0600) with secrets of its own
+making, and prints the first admin's password; a secret that is missing or weak
+is refused by its name. Run it as often as you like: what is as it should be is
+left alone, and a serving slot that runs is never recreated, restarted or
+stopped.
 """
 _EXAMPLES = """\
 examples:
   make up                                start, or bring up to date
-  EVERGREEN_UI_PORT=9080 make up         the first time: another port (later: edit .env)
+  EVERGREEN_UI_PORT=9080 make up         the first time: another port
 """
 _ROLL = """\
-Builds the serving image, makes the colour that stands still from it, and starts a run of the DAG `roll_pool`, which
-starts that colour, asks it every release's golden rows, sends callers to it, and drains and stops the other one. No
-request is lost. What goes wrong is undone by itself: the colour before answers, and the exit status is 1. The run goes
-on if you leave; what was broken off is gone on with the next time.
+Builds the serving image, makes the colour that stands still from it, and starts
+a run of the DAG `roll_pool`, which starts that colour, asks it every release's
+golden rows, sends callers to it, and drains and stops the other one. No request
+is lost. What goes wrong is undone by itself: the colour before answers, and the
+exit status is 1. The run goes on if you leave; what was broken off is gone on
+with the next time.
 """
 _ROLLS = """\
 examples:
   make roll                              to the image of this checkout
   make roll ARGS='--reason "new libraries"'
-  make roll ARGS=--no-build              to the image that evergreen-serving:$EVERGREEN_TAG (latest) is now
+  make roll ARGS=--no-build              to the image of EVERGREEN_TAG as it is
 """
 _LOGS = """\
 examples:
