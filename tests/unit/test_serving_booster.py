@@ -61,6 +61,17 @@ def test_threads_may_ask_the_same_booster() -> None:
         np.testing.assert_array_equal(answer, oracle)
 
 
+def test_boosters_of_different_shapes_are_asked_in_turn() -> None:
+    rng = np.random.default_rng(3)
+    shapes = {columns: rng.normal(size=(200, columns)).astype(np.float32) for columns in (3, 7)}
+    fitted = {n: xgb.train({"max_depth": 3}, xgb.DMatrix(x, x.sum(axis=1)), 5) for n, x in shapes.items()}
+    opened = {columns: open_booster(bytes(one.save_raw("ubj"))) for columns, one in fitted.items()}
+    for rows in (200, 1, 30):
+        for columns, matrix in shapes.items():
+            oracle = fitted[columns].inplace_predict(matrix[:rows])
+            np.testing.assert_array_equal(opened[columns].predict(matrix[:rows]), oracle)
+
+
 def test_what_is_no_model_is_refused() -> None:
     for nonsense in (b"", b"no booster", bytes(small_booster().save_raw("ubj"))[:200]):
         with pytest.raises(BoosterFailed):
