@@ -11,6 +11,7 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
     NO_COLOR="1",
+    OMP_NUM_THREADS="1",  # two workers have two cores: threads of their fits would mostly wait for each other
 )
 
 
