@@ -17,7 +17,7 @@ from evergreen.core.metrics import Task
 from evergreen.core.monitoring.bins import category_bins, number_bins
 from evergreen.core.monitoring.reference import PREDICTION, REFERENCE, Reference, to_bytes
 from evergreen.core.ports import Ledger, Store
-from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth
+from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth, UserMetric
 from evergreen.core.spec import ModelSpec
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
@@ -98,6 +98,7 @@ class World:
         carrier: str | None = "DL",
         unseen: str = "",
         step: timedelta = timedelta(seconds=1),
+        keys: Sequence[str] = (),
     ) -> list[str]:
         """One part; the ids of its rows."""
         ids = [id_at(at + step * row, self.numbers + row) for row in range(len(predictions))]
@@ -110,7 +111,7 @@ class World:
         told = tuple((row, "carrier", unseen) for row in range(len(ids))) if unseen else ()
         said = np.array(predictions, np.float32)
         outputs = said.shape[1] if said.ndim == 2 else 0
-        rows = LoggedRows(by, packed, matrix.tobytes(), said.tobytes(), outputs, unseen=told)
+        rows = LoggedRows(by, packed, matrix.tobytes(), said.tobytes(), outputs, tuple(keys), told)
         self._put(parts.PREDICTIONS, at, ArrowParts().predictions([rows]))
         return ids
 
@@ -120,6 +121,11 @@ class World:
         first = parts.answered_at(next(iter(labels)))
         assert first is not None
         return self._put(parts.TRUTH, first, ArrowParts().truth(records))
+
+    def metrics(self, values: dict[str, float], *, at: datetime = NOON) -> str:
+        """One part of users' metrics, all of one time; its key."""
+        records = [UserMetric(name, value, round(at.timestamp() * 1000)) for name, value in values.items()]
+        return self._put(parts.METRICS, at, ArrowParts().metrics(records))
 
     def _put(self, folder: str, at: datetime, data: bytes) -> str:
         self.segments += 1

@@ -237,6 +237,26 @@ def test_labels_of_a_rolled_back_version_count_for_it() -> None:
     assert part(world, day, LABELLED) == [0]
 
 
+def test_a_label_that_another_clock_tells_before_its_answer_counts_and_has_waited_for_nothing() -> None:
+    world = World()
+    ids = world.answers([0.9, 0.2])
+    world.truths({ids[0]: 1.0}, told=NOON - HOUR)
+    day = counted(world)
+    assert part(world, day, LABELLED) == [1]
+    assert part(world, day, DELAYS)[0] == 1
+    assert sum(part(world, day, DELAYS)) == 1
+
+
+def test_an_infinite_label_or_prediction_is_no_quality_and_is_counted_as_such() -> None:
+    world = World()
+    ids = world.answers([0.9, np.inf, 0.2])
+    world.truths({ids[0]: float("inf"), ids[1]: 1.0, ids[2]: 0.0})
+    day = counted(world)
+    assert (part(world, day, LABELLED), day.matched, day.wrong) == ([1], 3, 1)
+    assert part(world, day, "realised.brier")[0] == 1
+    assert np.isfinite(vector_of(world, day, Cell(1, "champion", START))).all()
+
+
 def test_labels_are_joined_only_with_answers_of_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     early, late = world.answers([0.1] * 3), world.answers([0.1] * 3, at=NOON + 2 * HOUR)

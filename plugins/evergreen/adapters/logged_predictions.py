@@ -134,6 +134,10 @@ class LoggedPredictions:
         """The keys of the parts of ground truth about a day's answers, in order."""
         return self._store.keys(f"{parts.TRUTH}{model}/{day}/")
 
+    def metric_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of users' metrics of a day, in order."""
+        return self._store.keys(f"{parts.METRICS}{model}/{day}/")
+
     def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """The rows of a part, of these columns those that it has; none where it is gone."""
         try:

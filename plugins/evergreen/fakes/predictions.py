@@ -22,6 +22,7 @@ class InMemoryPredictions:
     def __init__(self) -> None:
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self.truths: dict[str, list[dict[str, Any]]] = {}
+        self.metrics: dict[str, list[dict[str, Any]]] = {}
         self._parts: dict[str, list[dict[str, Any]]] = {}
 
     def models(self) -> list[str]:
@@ -82,6 +83,10 @@ class InMemoryPredictions:
         """The keys of the parts of ground truth about a day's answers, in order."""
         return self._listed(parts.TRUTH, model, day, self.truths.get(model, []))
 
+    def metric_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of users' metrics of a day, in order."""
+        return self._listed(parts.METRICS, model, day, self.metrics.get(model, []))
+
     def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """The rows of a part, of these columns those that it has; none where it is gone."""
         import polars as pl
@@ -105,17 +110,17 @@ class InMemoryPredictions:
         return sorted(k for k, held in self._parts.items() if k.startswith(begin) and any(id(r) in there for r in held))
 
     def _all(self, model: str) -> list[dict[str, Any]]:
-        return [*self.answers.get(model, []), *self.truths.get(model, [])]
+        return [*self.answers.get(model, []), *self.truths.get(model, []), *self.metrics.get(model, [])]
 
 
 def _day(row: dict[str, Any]) -> date:
-    told = parts.milliseconds_of(row[parts.ID])
+    told = parts.milliseconds_of(row[parts.ID]) if parts.ID in row else _milliseconds(row[parts.AT])
     assert told is not None, row
     return parts.day_of(told)
 
 
 def _between(rows: list[dict[str, Any]], first: date, last: date) -> list[dict[str, Any]]:
-    return sorted((row for row in rows if first <= _day(row) <= last), key=lambda row: str(row[parts.ID]))
+    return sorted((row for row in rows if first <= _day(row) <= last), key=lambda row: str(row.get(parts.ID)))
 
 
 def _milliseconds(at: datetime) -> int:

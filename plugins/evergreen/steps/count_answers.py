@@ -13,6 +13,7 @@ from evergreen.core.monitoring.day import Day, bucket_of, from_bytes, key_of
 from evergreen.core.monitoring.encoding import features_of, predictions_of
 from evergreen.core.monitoring.tally import Rows, add_rows
 from evergreen.steps.count_labels import count_labels
+from evergreen.steps.count_metrics import count_metrics
 from evergreen.steps.counting import add_to, by_version, extent_of, in_cells
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """What was counted: answers, and labels that are new or corrected. `changed`: whether the day is to be kept."""
+    """What was counted: answers, labels that are new or corrected, values of users' metrics. `changed`: whether the day
+    is to be kept."""
 
     rows: int = 0
     labels: int = 0
+    metrics: int = 0
     changed: bool = False
 
 
@@ -57,13 +60,15 @@ def _as_laid_out(day: Day, counting: Counting) -> bool:
 
 
 def count_day(day: Day, counting: Counting) -> Done:
-    """Count what the day has not counted yet: answers, then labels."""
+    """Count what the day has not counted yet: answers, then labels, then what users posted."""
     log = counting.log
     new = [key for key in log.parts(day.model, day.day) if key not in day.predictions]
     told = [key for key in log.truth_parts(day.model, day.day) if key not in day.truths]
     rows = sum(_count_part(day, key, counting) for key in new)
-    labels = count_labels(day, new, told, counting)
-    return Done(rows, labels, bool(new or told))
+    labels = count_labels(day, new, told, counting) if new or told else 0
+    posted = [key for key in log.metric_parts(day.model, day.day) if key not in day.metric_parts]
+    metrics = count_metrics(day, posted, log)
+    return Done(rows, labels, metrics, bool(new or told or posted))
 
 
 def _count_part(day: Day, key: str, counting: Counting) -> int:

@@ -67,9 +67,10 @@ class _Truths:
 
         of = self._day.predictions
         keys = sorted(key for key in truths if any(self._day.truths[key].overlaps(of[one]) for one in answers))
+        if not keys:
+            return pl.DataFrame(schema=_schema())
         frames = [self._frame(key).with_columns(pl.lit(at).alias(_ORDER)) for at, key in enumerate(keys)]
-        empty = pl.DataFrame(schema=_schema()).with_columns(pl.lit(0).alias(_ORDER))
-        rows = pl.concat([empty, *frames]).sort(parts.ID, _TOLD, _ORDER)
+        rows = pl.concat(frames).sort(parts.ID, _TOLD, _ORDER)
         return rows.unique(parts.ID, keep="last", maintain_order=True).drop(_ORDER)
 
     def _overlap(self, key: str, other: str) -> bool:
@@ -136,6 +137,8 @@ def _count_version(day: Day, version: int, layout: Layout, rows: pl.DataFrame) -
 
     was_told = pl.col(_TOLD + _BEFORE).is_not_null()
     for suffix, sign, told in ((_BEFORE, -1, rows.filter(was_told)), ("", 1, rows)):
+        if told.is_empty():
+            continue
         right = told.filter(_is_label(layout.reference.task, told, suffix))
         day.wrong += sign * (told.height - right.height)
         _add(day, version, layout, right, suffix, sign)

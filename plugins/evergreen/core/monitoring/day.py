@@ -62,9 +62,10 @@ class Day:
 
     `bundles` and `sizes` say by version which bundle's layout the tallies have and how long they are. `told` counts the
     different ids that ground truth named, `matched` those that were found among the answers, `wrong` the ones of these
-    whose label is none of the task. `served` are the counters of serving as they were last seen, by replica, worker,
-    version and arm. `pending` are the buckets that have changed since their period was written to the ledger, `written`
-    is when that was (Unix seconds), by the period's beginning.
+    whose label is none of the task. `users` says by name and bucket how many values of a user's metric came, and their
+    sum; `left_out` counts those of further names than a model may have. `served` are the counters of serving as they
+    were last seen, by replica, worker, version and arm. `pending` are the buckets that have changed since their period
+    was written to the ledger, `written` is when that was (Unix seconds), by the period's beginning.
     """
 
     model: str
@@ -78,6 +79,9 @@ class Day:
     told: int = 0
     matched: int = 0
     wrong: int = 0
+    metric_parts: set[str] = field(default_factory=set)
+    users: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    left_out: int = 0
     served: dict[str, list[float]] = field(default_factory=dict)
     pending: set[int] = field(default_factory=set)
     written: dict[int, float] = field(default_factory=dict)
@@ -101,6 +105,12 @@ class Day:
         filled = np.flatnonzero(total)
         self.cells[cell] = filled.astype(np.uint32), total[filled]
 
+    def add_user(self, name: str, start: int, values: int, total: float) -> None:
+        """Add so many values of a user's metric, and their sum, to a bucket."""
+        before = self.users.setdefault(name, {}).get(start, [0, 0.0])
+        self.users[name][start] = [before[0] + values, before[1] + total]
+        self.pending.add(start)
+
 
 def key_of(model: str, day: date) -> str:
     """Where a day lies in the store."""
@@ -108,9 +118,9 @@ def key_of(model: str, day: date) -> str:
 
 
 def day_of(key: str) -> date | None:
-    """The day that a file of this key is of; none for another file."""
+    """The day that a file of this key is of, whatever is kept of it; none for another file."""
     try:
-        return date.fromisoformat(key.rpartition("/")[2].removesuffix(SUFFIX))
+        return date.fromisoformat(key.rpartition("/")[2].partition(".")[0])
     except ValueError:
         return None
 
@@ -182,6 +192,7 @@ def to_bytes(day: Day) -> bytes:
         "format": FORMAT,
         **{name: getattr(day, name) for name in _PLAIN},
         "day": day.day.isoformat(),
+        "metric_parts": sorted(day.metric_parts),
         "pending": sorted(day.pending),
         "cells": cells,
     }
@@ -221,6 +232,8 @@ _PLAIN = (
     "told",
     "matched",
     "wrong",
+    "users",
+    "left_out",
     "served",
     "written",
 )
@@ -234,6 +247,8 @@ def _read(header: dict[str, Any], lengths: list[int], indices: npt.NDArray[Any],
             "day": date.fromisoformat(header["day"]),
             "slices": tuple(header["slices"]),
             "pending": set(header["pending"]),
+            "metric_parts": set(header["metric_parts"]),
+            "users": {name: {int(at): one for at, one in of.items()} for name, of in header["users"].items()},
             "written": {int(start): at for start, at in header["written"].items()},
             "bundles": {int(version): bundle for version, bundle in header["bundles"].items()},
             "sizes": {int(version): size for version, size in header["sizes"].items()},

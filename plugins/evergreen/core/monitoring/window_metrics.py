@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen.core import guarding
@@ -29,6 +30,8 @@ from evergreen.core.monitoring.tally import (
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from evergreen.core.monitoring.day import Day
 
     Floats = npt.NDArray[np.float64]
 
@@ -83,6 +86,16 @@ def _delay(counts: Floats) -> float:
     return min(guarding.quantile(counts.tolist(), _MEDIAN, DELAY_HOURS), DELAY_HOURS[-1])
 
 
+def users_metrics(days: Iterable[Day], within: Callable[[int], bool]) -> list[Value]:
+    """Of each metric that users posted the mean of its values over the buckets whose start is within, on how many."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+    for day in days:
+        for name, buckets in day.users.items():
+            for values, total in (of for start, of in buckets.items() if within(start)):
+                sums[name] = [sums[name][0] + values, sums[name][1] + total]
+    return [Value(name, total / values, round(values)) for name, (values, total) in sorted(sums.items())]
+
+
 # ---------------------------------------------------------------- features
 
 
@@ -96,7 +109,8 @@ def _of_features(layout: Layout, vector: Floats) -> Iterator[Value]:
             value = measured(counts)
             if not math.isfinite(value):
                 continue
-            yield Value(f"{family}.{bins.name}", value, rows)
+            if bins.name != names.MAX:
+                yield Value(f"{family}.{bins.name}", value, rows)
             bad = value - drift.missing_at_training(bins) if family == names.MISSING else value
             if family not in worst or bad > worst[family].value:
                 worst[family] = Value(f"{family}.{names.MAX}", bad, rows)
