@@ -10,53 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evergreen.core.addresses import Addresses
 from evergreen.core.monitoring import names
+from evergreen.core.monitoring.bins import number_bins
 from evergreen.core.monitoring.day import from_bytes, key_of
 from evergreen.core.ports import Served
 from evergreen.core.reconciling import Trouble
 from evergreen.core.records import Cause, NoticeKind, Replica, RequestState
 from evergreen.core.watching import MONITOR, failing
-from evergreen.fakes.serving_counters import InMemoryServingCounters
 from evergreen.faults import AFTER, watched, watched_ledger
-from evergreen.steps.monitor import Outside, Report, Turns, monitor
-from ledgers import release
-from watched import DAY, NOON, World, usual_distances, watched_spec
+from evergreen.steps.monitor import Turns, monitor
+from monitored import A_DAY, HOUR, MINUTES, Monitored
+from watched import DAY, NOON, put_bundle, reference_of, watched_spec
 
-MINUTES = timedelta(minutes=5)
-HOUR, A_DAY = timedelta(hours=1), timedelta(days=1)
 DRIFT = {"name": "drift.psi.distance", "above": 0.2}
 TRIGGERS = [{"metric": {**DRIFT, "for": 2, "cooldown": "1d"}}]
-
-
-class Monitored(World):
-    """A world with a champion, that passes are made over."""
-
-    def __init__(self, *versions: int, **spec: Any) -> None:
-        super().__init__(watched_spec(**spec), *versions)
-        self.now, self.turns, self.counters = NOON, Turns(), InMemoryServingCounters()
-        self.specs = {self.spec.name: self.spec}
-        self.champion(1)
-
-    def champion(self, version: int, request_id: str = "request") -> None:
-        made, seen = self.ledger.models.candidate("m", version), self.ledger.releases.champion("m").generation
-        release(self.ledger, replace(made, generation_seen=seen, request_id=request_id), now=self.now)
-
-    def outside(self, **changes: Any) -> Outside:
-        pages = Addresses("/evergreen", "http://airflow")
-        return replace(Outside(self.specs, self.store, self.log, pages, self.counters), **changes)
-
-    def once(self, after: timedelta = MINUTES, **changes: Any) -> Report:
-        self.now += after
-        return monitor(self.ledger, self.outside(**changes), self.turns, lambda: self.now)
-
-    def usual(self, rows: int = 100, **changes: Any) -> list[str]:
-        """Answers as training saw such."""
-        said = ((np.arange(rows) + 0.5) / rows).tolist()
-        return self.answers(said, distance=usual_distances(rows), **{"at": self.now, **changes})
-
-    def values(self, **only: Any) -> dict[str, float]:
-        return {one.name: one.value for one in self.ledger.points.latest("m") if one.slice == only.get("slice", "")}
 
 
 def test_what_came_is_counted_and_periods_are_written() -> None:
@@ -99,6 +66,36 @@ def test_an_open_period_is_not_written_in_each_pass_but_when_it_is_over() -> Non
     assert not from_bytes(world.store.get(key_of("m", DAY))).pending
 
 
+def test_a_rule_on_labels_looks_at_answers_whose_labels_are_due() -> None:
+    rules = [{"name": "quality.realised.brier", "above": 0.4}, {"name": names.VOLUME, "above": 250}]
+    monitoring = {"every": "5m", "window": "6h", "min_rows": 50, "alerts": rules}
+    world = Monitored(monitoring=monitoring, label={"column": "late", "arrives_after": "1d"})
+    ids = world.usual(200)
+    world.once()
+    assert world.ledger.alerts.open_ones() == []
+    world.now += timedelta(hours=20)
+    world.usual(100)
+    world.truths({one: 0.0 if at >= 100 else 1.0 for at, one in enumerate(ids)}, told=world.now)
+    assert world.once().labels == 200
+    (alert,) = world.ledger.alerts.open_ones()
+    assert (alert.metric, alert.rows) == ("quality.realised.brier", 200)
+    world.once(timedelta(hours=11))
+    assert alert.id in {one.id for one in world.ledger.alerts.open_ones()}, "too old to be judged: nothing changes"
+
+
+def test_what_comes_late_for_a_day_that_no_rule_looks_at_is_looked_for_once_an_hour() -> None:
+    world = Monitored()
+    ids = world.usual()
+    assert world.once(3 * A_DAY).rows == 100
+    world.truths(dict.fromkeys(ids, 1.0), told=world.now)
+    get, read = world.store.get, list[str]()
+    world.store.get = lambda key: get(read.append(key) or key)  # type: ignore[method-assign, func-returns-value]
+    assert world.once().labels == 0
+    assert read
+    assert key_of("m", DAY) not in read, "nor what was counted of it"
+    assert world.once(HOUR).labels == 100
+
+
 def test_models_have_their_turn_in_time_and_the_longest_waiting_first() -> None:
     world = Monitored()
     world.specs = {name: watched_spec(name=name) for name in ("a", "b")}
@@ -106,8 +103,9 @@ def test_models_have_their_turn_in_time_and_the_longest_waiting_first() -> None:
     assert world.once().models == 2
     assert world.once(timedelta(minutes=2)).models == 1
     assert world.once(timedelta(seconds=30)).models == 0
-    world.turns = Turns()
-    assert world.once(timedelta(seconds=20)).models == 0, "another process goes on by the heartbeats"
+    for _ in range(2):
+        world.turns = Turns()
+        assert world.once(timedelta(seconds=10)).models == 0, "another process goes on by the heartbeats"
     assert world.once(timedelta(minutes=3)).models == 2
 
 
@@ -126,7 +124,9 @@ def test_the_heartbeat_says_what_the_last_pass_was_and_one_model_that_fails_does
     report = world.once()
     assert (report.models, report.rows) == (2, 100)
     since = world.now
-    world.once(timedelta(minutes=1))
+    for _ in range(2):
+        world.turns = Turns()
+        assert world.once(timedelta(minutes=3)).failures.keys() == {"a"}
     beat = world.ledger.heartbeats.last(MONITOR)
     assert beat
     assert beat.at == world.now
@@ -189,6 +189,25 @@ def test_a_rule_by_slice_judges_each_of_its_values() -> None:
     assert [one.slice for one in world.ledger.alerts.open_ones()] == ["carrier=UA"]
 
 
+def test_the_alert_of_a_slice_that_has_no_rows_any_more_closes_once_others_go_on_without_it() -> None:
+    rule = {**DRIFT, "slice": "carrier"}
+    world = Monitored(monitoring={"slices": ["carrier"], "alerts": [rule]})
+    world.answers([0.5] * 100, distance=1900.0, carrier="UA")
+    world.once()
+    world.once(2 * A_DAY)
+    assert len(world.ledger.alerts.open_ones()) == 1, "no answer at all: nothing is known"
+    world.usual(carrier="AA")
+    world.once()
+    (closed,) = world.ledger.alerts.history("m")
+    assert closed.closed_why == "too few rows of it come to judge it any more"
+    assert closed.closed_value is None
+    world.once()
+    assert [one.kind for one in world.ledger.notices.latest(9)].count(NoticeKind.ALERT_CLOSED) == 1
+    world.answers([0.5] * 100, distance=1900.0, carrier="UA", at=world.now)
+    world.once()
+    assert len(world.ledger.alerts.open_ones()) == 1, "it came back, as bad"
+
+
 def test_an_alert_whose_rule_is_gone_closes() -> None:
     world = Monitored(triggers=TRIGGERS)
     world.answers([0.5] * 100, distance=1900.0)
@@ -229,6 +248,38 @@ def test_answers_from_a_clock_that_is_ahead_count_when_their_time_comes() -> Non
     assert world.ledger.alerts.open_ones() == []
 
 
+def test_answers_from_a_clock_that_is_behind_count_in_the_period_of_their_time() -> None:
+    world = Monitored()
+    world.usual(100)
+    world.once()
+    world.usual(50, at=NOON - A_DAY)
+    assert world.once().rows == 50
+    points = [one for one in world.ledger.points.latest("m") if one.name == names.VOLUME]
+    assert [(one.start.day, one.value) for one in points] == [(1, 50), (2, 100)]
+
+
+def test_a_feature_that_was_constant_at_training_has_finite_metrics_whatever_comes() -> None:
+    world = Monitored(monitoring={"alerts": [{"name": "out_of_range.distance", "above": 0.4}]})
+    constant = number_bins("distance", np.full(2000, 7, np.float32))
+    made = reference_of()
+    reference = replace(made, features=(constant, made.features[1]))
+    world.add_version(world.ledger, 2, put_bundle(world.store, reference, "constant"))
+    world.champion(2)
+    world.answers([0.5] * 60, distance=7.0, version=2)
+    world.once()
+    values = world.values()
+    assert (values["out_of_range.distance"], values["missing.distance"]) == (0, 0)
+    assert values["drift.psi.distance"] < 0.01
+    assert world.ledger.alerts.open_ones() == []
+    world.answers([0.5] * 60, distance=np.inf, version=2)
+    world.turns = Turns()
+    world.once()
+    assert [one.value for one in world.ledger.alerts.open_ones()] == [0.5]
+    world.once(A_DAY)
+    assert all(np.isfinite(one.value) for one in world.ledger.points.latest("m"))
+    assert world.values()["out_of_range.distance"] == 0.5
+
+
 def test_labels_that_cannot_be_used_are_told_once_a_day() -> None:
     world = Monitored()
     ids = world.usual(20)
@@ -238,7 +289,7 @@ def test_labels_that_cannot_be_used_are_told_once_a_day() -> None:
     told = world.once(2 * A_DAY).done
     assert told == []
     world.truths(dict.fromkeys(ids[5:6], 1.0))
-    (told,) = world.once().done
+    (told,) = world.once(HOUR).done
     assert "3 records of ground truth about 2026-03-02 are of no answer" in told
     texts = sorted(one.text for one in world.ledger.notices.latest(9))
     assert ["4 records" in texts[1], "3 records" in texts[0]] == [True, True]

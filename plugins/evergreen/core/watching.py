@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from evergreen.core import heartbeats
 from evergreen.core.reconciling import PERSISTS, Trouble
 from evergreen.core.requested import readable_time
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from evergreen.core.records import Heartbeat
     from evergreen.core.spec import ModelSpec
 
-MONITOR = "monitor"  # its heartbeat, and its DAG
+MONITOR = heartbeats.MONITOR  # and its DAG
 SEE = "see docs/runbook.md, 'The monitor'"
 LENGTH = 300  # characters of an error
 SILENT = timedelta(minutes=10)  # beyond the time in which it should have been heard of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,14 +28,19 @@ from evergreen import wiring
 from evergreen.core.catalog import load_catalog
 from evergreen.core.errors import FoundProblem
 from evergreen.core.watching import MONITOR, next_turn
+from evergreen.orchestration.connections import airflow_connection_url
 from evergreen.orchestration.pages import addresses
 from evergreen.orchestration.passes import Specs
 from evergreen.orchestration.run_notes import tell
-from evergreen.steps.monitor import Outside, Report, Turns, monitor
+from evergreen.steps.monitor import Labels, Outside, Report, Turns, monitor
 
 if TYPE_CHECKING:
-    from evergreen.core.ports import Ledger
+    import numpy as np
+    import polars as pl
+
+    from evergreen.core.ports import Ledger, Source
     from evergreen.core.records import Alert
+    from evergreen.core.spec_monitoring import LabelSource
 
 ALERTS = AssetAlias(name="alerts")
 AT_LEAST = "*/10 * * * *"
@@ -52,7 +57,7 @@ retrain, whose run says which metric it was. `evergreen alerts` and the Models p
 
 | the note says | do |
 |---|---|
-| a model could not be watched | The message says why: a store or a ledger that does not answer is tried again by the next run. |
+| could not be watched: a model | The message says why: a store or a ledger that does not answer is tried again by the next run. |
 | nothing to do | No model's turn had come. |
 
 A red run needs no clearing: the next one goes on where this one ended. While this DAG is paused, no metric is watched:
@@ -158,8 +163,18 @@ def _outside(settings: wiring.Settings) -> Outside:
         log=wiring.logged_parts(settings),
         addresses=addresses(),
         counters=wiring.serving_counters(),
-        expected=wiring.trainer(pictures=False).expected_losses,
+        expected=_expected_losses,
+        labels=Labels(_source_of_labels, wiring.part_writer()),
     )
+
+
+def _source_of_labels(described: LabelSource) -> Source:
+    return wiring.source(described.as_source, airflow_connection_url)
+
+
+def _expected_losses(files: Mapping[str, bytes], rows: pl.DataFrame, prediction: np.ndarray) -> np.ndarray:
+    """Trainer.expected_losses. Its libraries are loaded where a regression has new rows, not in every pass."""
+    return wiring.trainer(pictures=False).expected_losses(files, rows, prediction)
 
 
 def _changed(ledger: Ledger, began: datetime) -> list[Alert]:
@@ -174,7 +189,7 @@ def asset_of(alert: Alert) -> Asset:
 
 
 def facts_of(alert: Alert) -> dict[str, Any]:
-    """What such a DAG is told of the alert."""
+    """What such a DAG is told of the alert: the value by which it opened, or closed, and why it closed."""
     return {
         "alert": alert.id,
         "model": alert.model,
@@ -182,14 +197,15 @@ def facts_of(alert: Alert) -> dict[str, Any]:
         "metric": alert.metric,
         "slice": alert.slice,
         "severity": str(alert.severity),
-        "value": alert.value,
+        "value": alert.closed_value if alert.closed_at else alert.value,
         "limit": alert.limit,
         "state": "closed" if alert.closed_at else "open",
+        "why": alert.closed_why,
     }
 
 
 def _note(report: Report) -> str:
     if not report.models and not report.failures:
         return "nothing to do: no model's turn had come"
-    counted = f"{report.models} models watched, {report.rows:,} answers and {report.labels:,} labels counted"
-    return ". ".join([counted, *report.done])
+    counted = f"models watched: {report.models}; new answers: {report.rows:,}; new labels: {report.labels:,}"
+    return ". ".join([counted, *report.done, *(f"could not be watched: {one}" for one in report.failures.values())])

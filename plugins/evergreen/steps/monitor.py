@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from evergreen.core.errors import EvergreenError
+from evergreen.core.errors import EvergreenError, SourceError
 from evergreen.core.reconciling import Trouble
-from evergreen.core.watching import LENGTH, MONITOR, detail_of, turn_of, watched_at
+from evergreen.core.watching import LENGTH, MONITOR, detail_of, failing, turn_of, watched_at
 from evergreen.steps.judge_rules import Standing
 from evergreen.steps.layouts import Layouts
+from evergreen.steps.read_labels import Reading, read_labels
 from evergreen.steps.served_counts import read_served
-from evergreen.steps.watch_model import Memory, Watched, Watching, watch_model
+from evergreen.steps.watch_model import Watched, Watching, watch_model
 
 if TYPE_CHECKING:
     from evergreen.core.addresses import Addresses
-    from evergreen.core.ports import Ledger, LoggedParts, ServingCounters, Store
-    from evergreen.core.records import Release
+    from evergreen.core.ports import Ledger, LoggedParts, PartWriter, ServingCounters, Source, Store
+    from evergreen.core.records import Heartbeat, Release
     from evergreen.core.spec import ModelSpec
+    from evergreen.core.spec_monitoring import LabelSource
     from evergreen.steps.layouts import Expected
 
 Clock: TypeAlias = Callable[[], datetime]
@@ -34,12 +36,20 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Labels:
+    """How labels come from a spec's own source (monitoring.labels): what opens it, what writes parts of the log."""
+
+    source: Callable[[LabelSource], Source]
+    writer: PartWriter
+
+
+@dataclass(frozen=True)
 class Outside:
     """What a pass works with, beside the ledger.
 
     `counters` are none where serving is not asked. `expected` is Trainer.expected_losses; without it no quality of a
-    regression is estimated. `watermark`: the newest event time of a model's data, where the caller knows it better than
-    its requests do.
+    regression is estimated. Without `labels` none are read from sources of labels. `watermark`: the newest event time
+    of a model's data, where the caller knows it better than its requests do.
     """
 
     specs: Mapping[str, ModelSpec]
@@ -48,12 +58,13 @@ class Outside:
     addresses: Addresses
     counters: ServingCounters | None = None
     expected: Expected | None = None
+    labels: Labels | None = None
     watermark: Callable[[ModelSpec], datetime | None] | None = None
 
 
 @dataclass
 class Turns:
-    """What lasts from one pass to the next; whoever makes passes keeps it. Lost, a pass only takes longer.
+    """What lasts from one pass to the next; whoever makes passes keeps it. Lost, it is read from the heartbeat.
 
     `watched` is when each model had its turn, `failures` are those whose last one failed, `said` is what the heartbeat
     said of the last pass that watched any.
@@ -62,7 +73,6 @@ class Turns:
     watched: dict[str, datetime] = field(default_factory=dict)
     failures: dict[str, Trouble] = field(default_factory=dict)
     said: str = ""
-    memory: Memory = field(default_factory=Memory)
     layouts: Layouts | None = None
 
 
@@ -102,8 +112,13 @@ def _watch(ledger: Ledger, outside: Outside, turns: Turns, due: list[ModelSpec],
     for spec in due:
         now = clock()
         try:
+            trouble = _read_labels(ledger, outside, spec, report, now)
             of_model, counters = live.get(spec.name) or _champion(ledger, spec.name), served.get(spec.name, [])
-            unwritten.append(watch_model(watching, spec, of_model, standing, turns.memory, counters, now))
+            unwritten.append(
+                watch_model(watching, spec, of_model, standing, turns.watched.get(spec.name), counters, now)
+            )
+            if trouble:
+                raise trouble
         except Exception as error:  # one model's trouble is not another's
             log.warning("%s could not be watched", spec.name, exc_info=not isinstance(error, EvergreenError))
             since = turns.failures[spec.name].since if spec.name in turns.failures else now
@@ -115,6 +130,22 @@ def _watch(ledger: Ledger, outside: Outside, turns: Turns, due: list[ModelSpec],
             unwritten, beat = _write(ledger, unwritten, report), now
             ledger.heartbeats.beat(MONITOR, _said(report, turns, began, now), now)
     _write(ledger, unwritten, report)
+
+
+def _read_labels(ledger: Ledger, outside: Outside, spec: ModelSpec, report: Report, now: datetime) -> Exception | None:
+    """Bring the labels of the spec's own source into the log; what went wrong: the model is watched all the same."""
+    described, labels = spec.monitoring.labels, outside.labels
+    if described is None or labels is None:
+        return None
+    reading = Reading(ledger, outside.store, outside.log, labels.writer, outside.addresses.model(spec.name))
+    try:
+        report.done += read_labels(reading, spec, labels.source(described), now)
+    except SourceError as error:
+        where = f"monitoring.labels: {error.where}"
+        return type(error)(where, found=error.found, allowed=error.allowed, do=error.do)
+    except Exception as error:
+        return error
+    return None
 
 
 def _champion(ledger: Ledger, model: str) -> Release | None:
@@ -143,9 +174,16 @@ def _write(ledger: Ledger, unwritten: list[Watched], report: Report) -> list[Wat
 def _due(ledger: Ledger, specs: Mapping[str, ModelSpec], turns: Turns, now: datetime) -> list[ModelSpec]:
     """The models whose turn it is, the one that has waited for longest first."""
     if not turns.watched:  # this process has watched none yet; another may have
-        turns.watched = watched_at(ledger.heartbeats.last(MONITOR))
+        _go_on(turns, ledger.heartbeats.last(MONITOR))
     turn = {name: turn_of(spec, turns.watched.get(name)) for name, spec in specs.items()}
     return [specs[name] for name in sorted(turn, key=lambda name: (turn[name], name)) if turn[name] <= now]
+
+
+def _go_on(turns: Turns, beat: Heartbeat | None) -> None:
+    """Where another process has left off: in Airflow each pass is one."""
+    turns.watched = watched_at(beat)
+    turns.failures = {trouble.part: trouble for trouble in failing(beat)}
+    turns.said = beat.detail if beat else ""
 
 
 def _watching(ledger: Ledger, outside: Outside, turns: Turns) -> Watching:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from evergreen.core import notices
 from evergreen.core.monitoring import names
 from evergreen.core.monitoring.day import Day, days_of, key_of, merged, period_of, rolling, to_bytes
-from evergreen.core.monitoring.window_metrics import Value, metrics_of
-from evergreen.core.records import ALL, CHAMPION, MetricPoint
+from evergreen.core.monitoring.window_metrics import Value, metrics_of, users_metrics
+from evergreen.core.records import ALL, ANY_VERSION, CHAMPION, MetricPoint
 from evergreen.steps.count_answers import count_day, load_day
+from evergreen.steps.count_metrics import NAMES
 from evergreen.steps.counting import Counting
 from evergreen.steps.judge_rules import Judged, Standing, judge_rules
 from evergreen.steps.served_counts import count_served
@@ -34,6 +35,7 @@ CANARY = "canary"
 LABELS_COME_WITHIN = timedelta(days=7)  # at least so long after an answer its label is looked for
 SPACING = 6  # points of a period that changes are written anew so many times in a window, and when it is over
 MICRO = timedelta(microseconds=1)
+AN_HOUR = 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,6 @@ class Watching:
     layouts: Layouts
     addresses: Addresses
     watermark: Callable[[ModelSpec], datetime | None]
-
-
-@dataclass
-class Memory:
-    """What lasts from one pass to the next, and may be lost: `listed` are the parts of each model's days as they were
-    counted, by hash."""
-
-    listed: dict[tuple[str, date], int] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,15 +68,15 @@ def watch_model(
     spec: ModelSpec,
     live: Release | None,
     standing: Standing,
-    memory: Memory,
+    last: datetime | None,
     served: Sequence[tuple[str, Served]],
     now: datetime,
 ) -> Watched:
-    """Make a pass. `live` is the champion's release."""
+    """Make a pass. `live` is the champion's release, `last` when the model had its turn before."""
     counting = Counting(spec, watching.log, watching.layouts)
-    days = _Days(watching.store, counting, memory, now)
-    days.count(served, live.version if live else 0)
-    found = Watched(days.rows, days.labels, list(_labels_told(watching, days)))
+    days = _Days(watching.store, counting, now)
+    days.count(_first_day(spec, last, now), served, live.version if live else 0)
+    found = Watched(days.rows, days.labels, list(_told_in_vain(watching, days)))
     judged = Judged(watching.ledger, spec, standing, live, watching.addresses.model(spec.name), now)
     found.told += judge_rules(judged, _values(watching, counting, days, live), found.states)
     due = [start for start in sorted(_changed(days)) if _is_due(days, start)]
@@ -91,14 +85,31 @@ def watch_model(
     return found
 
 
+def reach_of(spec: ModelSpec) -> timedelta:
+    """How far back answers and their labels are looked at."""
+    reach = max(spec.monitoring.window * 2, spec.label.arrives_after * 2, LABELS_COME_WITHIN)
+    return min(reach, spec.retention.keep)
+
+
+def _first_day(spec: ModelSpec, last: datetime | None, now: datetime) -> date:
+    """From which day on a pass looks for new parts. At days that no rule looks at, once an hour is enough."""
+    looks_back = last is None or last.timestamp() // AN_HOUR != now.timestamp() // AN_HOUR
+    return (now - (reach_of(spec) if looks_back else _longest_window(spec))).astimezone(UTC).date()
+
+
+def _longest_window(spec: ModelSpec) -> timedelta:
+    """How far back a rule looks. Labels of the newest answers are not due yet: rules on labels look back further."""
+    labels = any(names.of_labels(rule.name) for rule in spec.rules)
+    return spec.monitoring.window + (spec.label.arrives_after if labels else timedelta())
+
+
 class _Days:
     """The days of a model that a pass looks at: each is read once, and kept once it is counted."""
 
-    def __init__(self, store: Store, counting: Counting, memory: Memory, now: datetime) -> None:
+    def __init__(self, store: Store, counting: Counting, now: datetime) -> None:
         self.spec, self.now, self.rows, self.labels = counting.spec, now, 0, 0
-        self._store, self._counting, self._memory = store, counting, memory
+        self._store, self._counting = store, counting
         self._days: dict[date, Day] = {}
-        self._listed: dict[date, int] = {}
         self.counted: list[Day] = []
 
     def get(self, day: date) -> Day:
@@ -119,18 +130,14 @@ class _Days:
         """Keep it."""
         self._store.put(key_of(day.model, day.day), to_bytes(day))
 
-    def count(self, served: Sequence[tuple[str, Served]], champion: int) -> None:
+    def count(self, first: date, served: Sequence[tuple[str, Served]], champion: int) -> None:
         """Count what has come, day after day, the oldest first: of a backlog, what is counted stays."""
-        spec, today = self.spec, self.now.astimezone(UTC).date()
-        reach = max(spec.monitoring.window * 2, spec.label.arrives_after * 2, LABELS_COME_WITHIN)
-        for day in days_of(self.now - min(reach, spec.retention.keep), self.now):
+        today = self.now.astimezone(UTC).date()
+        for after in range((today - first).days + 1):
+            day = first + timedelta(days=after)
             self._count(day, served if day == today else (), champion)
 
     def _count(self, day: date, served: Sequence[tuple[str, Served]], champion: int) -> None:
-        log, model = self._counting.log, self.spec.name
-        listed = hash((*log.parts(model, day), *log.truth_parts(model, day)))
-        if self._memory.listed.get((model, day)) == listed and not served:
-            return
         found = self.get(day)
         done = count_day(found, self._counting)
         changed = done.changed
@@ -141,13 +148,6 @@ class _Days:
             self.put(found)
             self.counted.append(found)
         self.rows, self.labels = self.rows + done.rows, self.labels + done.labels
-        self._listed[day] = listed
-
-    def remember(self) -> None:
-        """Look at a day again once other parts come, or at once if points of it wait to be written."""
-        for day, listed in self._listed.items():
-            if not (day in self._days and self._days[day].pending):
-                self._memory.listed[self.spec.name, day] = listed
 
 
 # ---------------------------------------------------------------- metrics
@@ -156,17 +156,26 @@ class _Days:
 def _values(watching: Watching, counting: Counting, days: _Days, live: Release | None) -> dict[str, dict[str, Value]]:
     """By slice and name, of the rolling window and the champion; what is no version's, whether there is one or not."""
     spec, now = counting.spec, days.now
-    found = {ALL: {value.name: value for value in _ages(watching, spec, live, now)}}
-    if live is None:
-        return found
     window = spec.monitoring.window
     of_days = days.between(now - window, now)
-    apart = any(rule.slice for rule in spec.rules)
-    measured = _measured(counting, of_days, live.version, live.bundle, (CHAMPION,), rolling(now, window), apart=apart)
-    for slice, values in measured.items():
-        found.setdefault(slice, {}).update({value.name: value for value in values})
+    of_no_version = [*_ages(watching, spec, live, now), *users_metrics(of_days, rolling(now, window))]
+    found = {ALL: {value.name: value for value in of_no_version}}
+    if live is None:
+        return found
+    for slice, values in _rolling(counting, days, live, window).items():
+        found.setdefault(slice, {}).update({one.name: one for one in values})
+    if (longest := _longest_window(spec)) > window:
+        for slice, values in _rolling(counting, days, live, longest).items():
+            found.setdefault(slice, {}).update({one.name: one for one in values if names.of_labels(one.name)})
     found[ALL].setdefault(names.VOLUME, Value(names.VOLUME, 0.0, 0))  # no answer at all is worth a rule
     return found
+
+
+def _rolling(counting: Counting, days: _Days, live: Release, back: timedelta) -> dict[str, list[Value]]:
+    """The champion's metrics of the newest answers, so far back."""
+    of_days, within = days.between(days.now - back, days.now), rolling(days.now, back)
+    apart = any(rule.slice for rule in counting.spec.rules)
+    return _measured(counting, of_days, live.version, live.bundle, (CHAMPION,), within, apart=apart)
 
 
 def _measured(
@@ -196,9 +205,9 @@ def _ages(watching: Watching, spec: ModelSpec, live: Release | None, now: dateti
         yield Value(names.DATA_AGE, (now - newest) / timedelta(hours=1), 0)
 
 
-def _labels_told(watching: Watching, days: _Days) -> Iterator[str]:
-    """Labels that cannot be used, once a day: of a type that the task has not; and of a day that is over, of ids that
-    no answer has."""
+def _told_in_vain(watching: Watching, days: _Days) -> Iterator[str]:
+    """What cannot be used, once a day: labels of a type that the task has not, and of a day that is over those of ids
+    that no answer has; values of too many users' metrics."""
     link, model = watching.addresses.model(days.spec.name), days.spec.name
     for day in days.counted:
         is_over = day.day < (days.now - timedelta(hours=1)).astimezone(UTC).date()  # all of it is in the store
@@ -209,6 +218,9 @@ def _labels_told(watching: Watching, days: _Days) -> Iterator[str]:
             text = f"{count:,} records of ground truth about {day.day} {what}; they are not counted"
             if count and notices.reported(watching.ledger, model, text, f"labels:{key}:{day.day}", link, days.now):
                 yield f"{model}: {text}"
+        text = f"{day.left_out:,} values posted on {day.day} are of further metrics than the {NAMES} a model may have"
+        if day.left_out and notices.reported(watching.ledger, model, text, f"metrics:{day.day}", link, days.now):
+            yield f"{model}: {text}"
 
 
 # ---------------------------------------------------------------- points
@@ -222,7 +234,6 @@ def _settle(days: _Days, written: Collection[int]) -> None:
             day.pending -= gone
             day.written |= {period_of(start, days.spec.monitoring.window): days.now.timestamp() for start in gone}
             days.put(day)
-    days.remember()
 
 
 def _changed(days: _Days) -> set[int]:
@@ -247,6 +258,8 @@ def _points_of(counting: Counting, days: _Days, begin: int) -> Iterator[MetricPo
     of_days = days.between(start, end - MICRO)
     inside = range(begin, int(end.timestamp()))
     bundles = {version: bundle for day in of_days for version, bundle in day.bundles.items()}
+    for one in users_metrics(of_days, inside.__contains__):
+        yield MetricPoint(spec.name, ANY_VERSION, one.name, ALL, start, end, one.value, one.rows, days.now)
     for version, bundle in sorted(bundles.items()):
         measured = _measured(counting, of_days, version, bundle, (CHAMPION, CANARY), inside.__contains__)
         for slice, values in measured.items():

@@ -1,6 +1,7 @@
 """The names of the monitor's metrics: what rules may watch.
 
-A name ends in what it is about: a feature, a quality metric, or `max` for the worst feature.
+A name ends in what it is about: a feature, a quality metric, or `max` for the worst feature. A feature that is called
+`max` itself counts among the others, and has no names of its own.
 
     volume.rows                    answers in the window
     requests.error_rate            fraction of requests that failed; requests.latency_p99_ms
@@ -16,7 +17,7 @@ A name ends in what it is about: a feature, a quality metric, or `max` for the w
                                    how much worse than on the rows held back at training; below 0: better
     labels.fraction                of the answers; labels.delay_hours: the median of those that came
     age.champion_hours, age.data_hours
-    user.<name>                    posted by users
+    user.<name>                    posted by users: the mean of the window's values
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def known(task: Task, features: Sequence[str], categorical: Collection[str]) -> 
     for family, names in by_feature.items():
         if names:
             yield f"{family}.{MAX}"
-        yield from (f"{family}.{name}" for name in names)
+        yield from (f"{family}.{name}" for name in names if name != MAX)
     for family in (REALISED, REALISED_LOSS):
         yield from (f"{family}.{metric}" for metric in METRICS_BY_TASK[task])
     for family in (ESTIMATED, ESTIMATED_LOSS):
@@ -80,6 +81,16 @@ def _form(name: str) -> str:
 def of_rows(name: str) -> bool:
     """Whether the metric is counted from logged rows."""
     return name not in _NOT_OF_ROWS and not name.startswith(USER)
+
+
+def of_labels(name: str) -> bool:
+    """Whether the metric is known only of answers whose label has come, or tells how many those are."""
+    return name in (LABELLED, LABEL_DELAY) or name.rpartition(".")[0] in (REALISED, REALISED_LOSS)
+
+
+def of_version(name: str) -> bool:
+    """Whether the metric says something of the version that answers: of another one it begins anew."""
+    return name != DATA_AGE and not name.startswith(USER)
 
 
 def by_slice(name: str) -> bool:
