@@ -113,6 +113,16 @@ def test_many_models_and_periods_in_one_call(ledger: Ledger) -> None:
     assert ledger.points.put(late) == 0
 
 
+def test_the_newest_of_many_models_by_version_over_all_rows(ledger: Ledger) -> None:
+    later = replace(POINT, start=POINT.start + DAY, end=POINT.end + DAY, value=0.7)
+    other, version = replace(POINT, model="a"), replace(POINT, version=POINT.version + 1)
+    left_out = [replace(later, slice="carrier=UA"), replace(later, name="volume.rows"), replace(later, model="z")]
+    ledger.points.put([POINT, later, other, version, *left_out])
+    since = POINT.end - timedelta(seconds=1)
+    assert ledger.points.newest({"m", "a", "nobody"}, {PSI, "age.data_hours"}, since) == [other, later, version]
+    assert ledger.points.newest(["m", "a"], [PSI], POINT.end) == [later]
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_is_left_out(ledger: Ledger, wrong: float) -> None:
     assert ledger.points.put([replace(POINT, value=wrong), replace(POINT, name="n", low=wrong, high=wrong)]) == 1

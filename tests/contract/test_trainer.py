@@ -17,6 +17,7 @@ from evergreen.adapters.sklearn_metrics import measure as sklearn_measure
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA
 from evergreen.core.errors import NotComparable, TrainingRefused
 from evergreen.core.measure import all_values as measure
+from evergreen.core.measure import auc
 from evergreen.core.metrics import METRICS_BY_TASK, Task
 from evergreen.core.monitoring.bins import CategoryBins, NumberBins
 from evergreen.core.monitoring.reference import LOSS, REFERENCE, from_bytes
@@ -300,3 +301,14 @@ def test_rows_that_are_missed_by_more_are_told_apart() -> None:
     loud = (asked["carrier"].fill_null("") == "UA").to_numpy()
     assert told[loud].mean() > 5 * told[~loud].mean()
     assert from_bytes(files[REFERENCE]).spread["mae"] < 30
+
+
+def test_a_small_model_answers_rows_that_came_later_and_the_same_each_time(trainer: Trainer) -> None:
+    rows = make_rows()
+    before, ahead = rows.head(500), rows.tail(100)
+    said = trainer.try_out(make_spec(), before, ahead)
+    assert (said.shape, said.dtype) == ((100,), np.dtype("float64"))
+    assert auc(ahead["y"].to_numpy(), said) > 0.6
+    assert (trainer.try_out(make_spec(), before, ahead) == said).all()
+    with pytest.raises(TrainingRefused):
+        trainer.try_out(make_spec(), before.with_columns(y=pl.lit(1)), ahead)

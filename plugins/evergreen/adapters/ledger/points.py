@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 
 from evergreen.adapters.ledger.engine import Database
 from evergreen.adapters.ledger.tables import metric_point as t
-from evergreen.core.monitoring.points import Key, as_kept, key_of, news
-from evergreen.core.records import MetricPoint
+from evergreen.core.monitoring.points import Key, as_kept, key_of, newest_of, news
+from evergreen.core.records import ALL, MetricPoint
 
 _ADVISORY_LOCK = 0x45564753  # any number that nobody else locks in this database
 _AT_ONCE = 5000  # values in one statement; SQLite takes 32,766
@@ -52,6 +52,15 @@ class SqlPoints:
         with self._database.read() as connection:
             found = [_record(row) for row in connection.execute(query)]
         return sorted(found, key=key_of)  # not by the database, each of which orders words as it likes
+
+    def newest(self, models: Collection[str], names: Collection[str], since: datetime) -> list[MetricPoint]:
+        """Of each model, version and metric, over all rows, the point that counts of the newest period."""
+        found: list[MetricPoint] = []
+        with self._database.read() as connection:
+            for some in _in_lots(sorted(models)):
+                these = (t.c.model.in_(some), t.c.end > since, t.c.name.in_(names), t.c.slice == ALL)
+                found += [_record(row) for row in connection.execute(select(t).where(t.c.counts, *these))]
+        return newest_of(found)
 
     def history(self, model: str, name: str, slice: str, start: datetime) -> list[MetricPoint]:
         """All points of the periods that begin then, of all versions, in order of `computed_at`."""

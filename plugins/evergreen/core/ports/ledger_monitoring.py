@@ -30,6 +30,11 @@ class Points(Protocol):
         `since`: of periods that end after then. It is fast where `since` is given.
         """
 
+    def newest(self, models: Collection[str], names: Collection[str], since: datetime) -> list[MetricPoint]:
+        """Of each of these models, its versions and these metrics, over all rows: the point that counts of the newest
+        period that ends after `since`, by model, name and version. For many models at once.
+        """
+
     def history(self, model: str, name: str, slice: str, start: datetime) -> list[MetricPoint]:
         """All points of the periods that begin then, of all versions, in order of `computed_at`."""
 

@@ -39,6 +39,13 @@ class Trainer(Protocol):
         (core.monitoring.reference), and for a regression loss.ubj (`expected_losses`).
         """
 
+    def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
+        """What a small model, fitted on the frame, answers to the rows of `ahead`: as `predict`. Nothing is kept of it.
+
+        A fraction of what `fit` costs: few rounds, no tail. The same frames and spec give the same answers. Raises
+        TrainingRefused as `fit` does.
+        """
+
     def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
         """What a bundle's booster answers for each row: shape (rows,), or (rows, classes) for multiclass; float64.
 

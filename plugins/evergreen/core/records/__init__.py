@@ -19,6 +19,7 @@ from evergreen.core.records.logged import (
     LoggedFeature,
     LoggedRows,
     Truth,
+    UserMetric,
 )
 from evergreen.core.records.monitoring import (
     ALL,
@@ -126,6 +127,7 @@ __all__ = [
     "Trip",
     "TripKind",
     "Truth",
+    "UserMetric",
     "Verdict",
     "own_run_id",
 ]

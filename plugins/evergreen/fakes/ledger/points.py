@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from threading import RLock
 
-from evergreen.core.monitoring.points import Key, as_kept, is_named, key_of, news
+from evergreen.core.monitoring.points import Key, as_kept, is_named, key_of, newest_of, news
 from evergreen.core.records import MetricPoint
 from evergreen.fakes.ledger.times import aware, utc
 
@@ -38,6 +38,10 @@ class InMemoryPoints:
                 for key, rows in sorted(self._rows.items())
                 if key[0] == model and (names is None or key[1] in names) and (after is None or key[-1] > after)
             ]
+
+    def newest(self, models: Collection[str], names: Collection[str], since: datetime) -> list[MetricPoint]:
+        """Of each model, version and metric, over all rows, the point that counts of the newest period."""
+        return newest_of([point for model in sorted(models) for point in self.latest(model, names=names, since=since)])
 
     def history(self, model: str, name: str, slice: str, start: datetime) -> list[MetricPoint]:
         """All points of the periods that begin then, of all versions, in order of `computed_at`."""

@@ -69,6 +69,8 @@ serving_settings = Table(
     Column("log_sample", Float, nullable=False),
     Column("not_logged", JSON, nullable=False),
     Column("max_concurrent", Integer, nullable=False),
+    Column("fresh_within", Float),
+    Column("rule_metrics", JSON, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("model"),
 )
 

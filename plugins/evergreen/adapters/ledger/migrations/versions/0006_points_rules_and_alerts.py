@@ -1,6 +1,6 @@
 """What the monitor keeps: values of metrics, the state of rules, alerts and the retrains they asked for.
 
-Revision 0006, after 0005. Nothing of before changes.
+Revision 0006, after 0005. Serving's settings get what its metrics page shows of the rules.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "rule", name="pk_rule_state"),
     )
     _create_alerts()
+    op.add_column("serving_settings", sa.Column("fresh_within", sa.Float(), nullable=True))
+    op.add_column("serving_settings", sa.Column("rule_metrics", sa.JSON(), server_default="[]", nullable=False))
 
 
 def _create_points() -> None:
