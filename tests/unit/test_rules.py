@@ -191,6 +191,30 @@ def test_an_alert_whose_rule_is_gone_is_an_orphan() -> None:
     assert orphans(alerts, [teller(slice="carr"), teller(above=0.3)]) == alerts
 
 
+def test_a_new_champion_is_counted_anew_but_for_what_is_no_versions() -> None:
+    passes = Passes(teller(**{"for": 3}))
+    passes.many([BROKEN, BROKEN])
+    released = passes.now
+    passes.now += MINUTE
+    for _ in range(2):
+        assert isinstance(passes.look(BROKEN, version=5, since=released), Nothing)
+        passes.now += MINUTE
+    assert isinstance(passes.look(BROKEN, version=5, since=released), Open)
+    assert isinstance(passes.look(FINE, version=5, since=released), Nothing)
+    assert isinstance(passes.look(FINE, version=5, since=released), Nothing)
+    passes.now += MINUTE
+    back = passes.now  # it is rolled back: three passes of the version before
+    moves = []
+    for _ in range(3):
+        passes.now += MINUTE
+        moves.append(type(passes.look(FINE, since=back)))
+    assert moves == [Nothing, Nothing, Close]
+    ages = Passes(MetricRule.model_validate({"name": "age.data_hours", "above": 0.2, "for": 2}))
+    ages.look(BROKEN)
+    ages.now += HOUR
+    assert isinstance(ages.look(BROKEN, since=ages.now - MINUTE), Open)
+
+
 # ---------------------------------------------------------------- asking
 
 

@@ -6,7 +6,7 @@ Each write finds what a killed pass has left: an alert that is open, a request t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from evergreen.core.spec_fields import format_duration
 if TYPE_CHECKING:
     from evergreen.core.monitoring.window_metrics import Value
     from evergreen.core.ports import Ledger
-    from evergreen.core.records import Alert, Release
+    from evergreen.core.records import Alert, Release, TriggerRequest
     from evergreen.core.spec import ModelSpec
     from evergreen.core.spec_monitoring import MetricRule
 
@@ -57,7 +57,10 @@ def judge_rules(judged: Judged, values: BySlice, changed: list[RuleState]) -> li
     """Judge all rules of the model; what was done, in sentences. States that the caller is to save go to `changed`."""
     told: list[str] = []
     for rule, slice in _each(judged.spec.rules, values, judged):
-        told += _judge(judged, rule, slice, values.get(slice, {}).get(rule.name), changed)
+        if _is_gone(judged, rule, slice, values):
+            told += _close_gone(judged, rule, slice)
+        else:
+            told += _judge(judged, rule, slice, values.get(slice, {}).get(rule.name), changed)
     return told + _close_orphans(judged)
 
 
@@ -81,7 +84,8 @@ def _judge(
     if alert and value and (worst := rules.worst_of(alert, value)) != alert.worst:
         judged.ledger.alerts.update(alert.id, worst=worst)
         alert = replace(alert, worst=worst)
-    move = rules.judge_rule(rule, state, value, alert, _facts(judged, slice, alert))
+    asked = _asked_by(judged, alert) if alert and alert.request_id else []
+    move = rules.judge_rule(rule, _caught_up(state, alert, asked), value, alert, _facts(judged, slice, alert, asked))
     match move:
         case rules.Open():
             yield _open(judged, move, value)
@@ -100,31 +104,44 @@ def _judge(
                 yield from _tell(judged, move, alert)
 
 
-def _facts(judged: Judged, slice: str, alert: Alert | None) -> rules.Facts:
+def _asked_by(judged: Judged, alert: Alert) -> list[TriggerRequest]:
+    """The retrains that the alert asked for."""
+    begin = f"metric:{alert.rule}:{alert.id}:"
+    requests = judged.ledger.requests.latest(judged.spec.name, limit=_REQUESTS)
+    return [one for one in requests if one.dedupe_key.startswith(begin)]
+
+
+def _caught_up(state: RuleState, alert: Alert | None, asked: Iterable[TriggerRequest]) -> RuleState:
+    """Where a pass was killed after it asked, and before it noted that with the rule: noted."""
+    key = rules.dedupe_key(state, alert.id) if alert else ""
+    return next((rules.asked(state, one.requested_at) for one in asked if one.dedupe_key == key), state)
+
+
+def _facts(judged: Judged, slice: str, alert: Alert | None, asked: Sequence[TriggerRequest]) -> rules.Facts:
     return rules.Facts(
         now=judged.now,
         version=judged.live.version if judged.live else None,
+        since=judged.live.released_at if judged.live else None,
         window=format_duration(judged.spec.monitoring.window),
         new_id=uuid.uuid4().hex,
         slice=slice,
         waiting=_waits(judged, alert) if alert and alert.request_id else False,
-        unhelpful=_unhelpful(judged, alert) if alert and alert.request_id else 0,
+        unhelpful=_unhelpful(asked),
     )
 
 
 def _waits(judged: Judged, alert: Alert) -> bool:
     """Whether the retrain that the alert asked for is under way, up to its release."""
     ledger, model = judged.ledger, judged.spec.name
-    unfinished = any(one.id == alert.request_id for one in ledger.requests.unfinished(model))
+    own = ledger.requests.unfinished(model)
+    unfinished = any(alert.request_id in (one.id, one.detail.get("of")) for one in own)  # `of`: judged again
     coming = [*ledger.releases.prepared(), *ledger.releases.on_trial()]
     return unfinished or any(one.model == model and one.request_id == alert.request_id for one in coming)
 
 
-def _unhelpful(judged: Judged, alert: Alert) -> int:
-    """How many retrains this alert has had: it is open still. One that failed or was skipped is none."""
-    begin = f"metric:{alert.rule}:{alert.id}:"
-    requests = judged.ledger.requests.latest(judged.spec.name, limit=_REQUESTS)
-    return sum(one.dedupe_key.startswith(begin) and one.state is RequestState.SERVED for one in requests)
+def _unhelpful(asked: Iterable[TriggerRequest]) -> int:
+    """How many retrains an alert has had that is open still. One that failed or was skipped is none."""
+    return sum(one.state is RequestState.SERVED for one in asked)
 
 
 # ---------------------------------------------------------------- moves
@@ -189,9 +206,24 @@ def _tell(judged: Judged, move: rules.Nothing, alert: Alert) -> Iterator[str]:
     if move.flapping and alert_notices.flaps(ledger, alert, link, now):
         yield f"{alert.model}: alert {alert.rule} comes and goes"
     if until := move.backs_off_until:
-        unhelpful = _unhelpful(judged, alert)
+        unhelpful = _unhelpful(_asked_by(judged, alert))
         if alert_notices.backs_off(ledger, alert, unhelpful, until, link, now):
             yield f"{alert.model}: alert {alert.rule} backs off: retrains do not mend it"
+
+
+def _is_gone(judged: Judged, rule: MetricRule, slice: str, values: BySlice) -> bool:
+    """Whether an alert is open on a slice that cannot be judged any more, while all rows together can."""
+    key = judged.spec.name, rules.key_of(rule, slice)
+    alert, state = judged.standing.alerts.get(key), judged.standing.states.get(key)
+    if slice == ALL or not (alert and state) or rule.name in values.get(slice, {}) or rule.name not in values[ALL]:
+        return False
+    return rules.is_gone(state, judged.spec.monitoring.window, judged.now)
+
+
+def _close_gone(judged: Judged, rule: MetricRule, slice: str) -> list[str]:
+    key = judged.spec.name, rules.key_of(rule, slice)
+    state = replace(judged.standing.states[key], alert_id="", fine=0, breaches=0)
+    return [_close(judged, judged.standing.alerts[key], state, alert_texts.NO_ROWS, None)]
 
 
 def _close_orphans(judged: Judged) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 SEED = 2013
+SMALL_ROUNDS, SMALL_RATE = 40, 0.2  # of a small model, whatever the spec says of them
 OBJECTIVE = {
     Task.BINARY: "binary:logistic",  # serving answers with the probability of class 1,
     Task.MULTICLASS: "multi:softprob",  # with a probability for each class,
@@ -30,6 +31,12 @@ def params_of(spec: ModelSpec, label: np.ndarray) -> dict[str, Any]:
     classes = {"num_class": int(label.max()) + 1} if spec.task is Task.MULTICLASS else {}
     ours = {"objective": OBJECTIVE[spec.task], "eval_metric": EVAL_METRIC[spec.task], "seed": SEED}
     return {**spec.training.params, **ours, **classes}
+
+
+def small_params_of(spec: ModelSpec, label: np.ndarray) -> dict[str, Any]:
+    """Those of a small model: the spec's own, with a rate that suits SMALL_ROUNDS."""
+    given = {name: value for name, value in params_of(spec, label).items() if name not in ("eta", "learning_rate")}
+    return {**given, "learning_rate": SMALL_RATE}
 
 
 def try_params(spec: ModelSpec, params: dict[str, Any], row: pl.DataFrame, label: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from evergreen.adapters.xgboost_trainer.inputs import (
     predict,
     split,
 )
-from evergreen.adapters.xgboost_trainer.params import params_of, try_params
+from evergreen.adapters.xgboost_trainer.params import SMALL_ROUNDS, params_of, small_params_of, try_params
 from evergreen.core.bundle import MODEL, SCHEMA
 from evergreen.core.metrics import Task
 from evergreen.core.monitoring.reference import LOSS, refuse_without_losses
@@ -79,6 +79,15 @@ class XGBoostTrainer:
             history=curve,
             plots=self._draw(importances, curve, kept),
         )
+
+    def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
+        """See Trainer. So many rounds at such a rate that trees of the spec's shape fit nearly all that there is."""
+        refuse_untrainable(spec, frame)
+        rows = frame.filter(has_label(spec))
+        categories, label = categories_of(spec, rows), label_of(spec, rows)
+        matrix = xgb.QuantileDMatrix(inputs_of(rows, categories), label=label, enable_categorical=True)
+        booster = xgb.train(small_params_of(spec, label), matrix, num_boost_round=SMALL_ROUNDS)
+        return predict(booster, inputs_of(ahead, categories)).astype(np.float64)
 
     def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
         """See Trainer."""

@@ -30,6 +30,7 @@ _NEXT = {  # by how a metric's name begins, the longest first
 }
 WENT_BACK = "it is back within its limit"
 NO_RULE = "its rule is no longer in the spec"
+NO_ROWS = "too few rows of it come to judge it any more"
 
 
 def title(alert: Alert) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from evergreen.core.records import MetricPoint
+from evergreen.core.records import ALL, MetricPoint
 
 Key = tuple[str, str, str, int, datetime, datetime]
 
@@ -56,6 +56,12 @@ def news(points: Iterable[MetricPoint], counting: Mapping[Key, MetricPoint]) -> 
             last[key_of(point)] = point
             new.append(point)
     return new
+
+
+def newest_of(points: Iterable[MetricPoint]) -> list[MetricPoint]:
+    """Of each model, version and metric, over all rows, that of the newest period; by model, name and version."""
+    of_all = sorted((point for point in points if point.slice == ALL), key=key_of)
+    return list({(point.model, point.name, point.version): point for point in of_all}.values())
 
 
 def is_named(name: str, names: Iterable[str]) -> bool:

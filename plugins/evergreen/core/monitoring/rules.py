@@ -1,7 +1,8 @@
 """When a rule on a metric opens an alert, asks for a retrain, and closes its alert. Facts in, a move out.
 
 A rule opens its alert after `for` passes in a row with a breach, and closes it after as many without one: a single odd
-window does neither. A pass that cannot judge it (too few rows, no champion) leaves everything as it is.
+window does neither, and a new champion begins to count anew. A pass that cannot judge it (too few rows, no champion)
+leaves everything as it is.
 An alert that has come and gone, and come again, within a day is flapping: it stays open until the day is over.
 A rule of a trigger asks for a retrain when its alert opens, and again after its cooldown while it is broken. If the
 last two retrains did not help, it asks ever more seldom: the data may have changed in a way that no retrain mends.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
+from evergreen.core.monitoring import names
 from evergreen.core.records import ALL, Alert, RuleState
 from evergreen.core.spec_monitoring import MetricRule, MetricTrigger
 
@@ -23,6 +25,7 @@ LONGEST_KEY = 250  # characters, of the ledger's column
 FLAPPING = 4  # changes of an alert within FLAPPING_WITHIN, the one that is not made among them
 FLAPPING_WITHIN = timedelta(hours=24)
 ENOUGH = 2  # retrains in a row that did not help: the rule backs off
+GONE_AFTER = timedelta(days=1)  # at least so long without a judgement, the alert of a slice is closed
 BACK_OFF_FROM, BACK_OFF_TO = timedelta(hours=1), timedelta(days=7)
 
 
@@ -42,10 +45,10 @@ class Value(Protocol):
 class Facts:
     """What a move rests on, beside the rule and its state.
 
-    `version` is the champion's, none where there is none; `slice` is ALL or `<feature>=<value>`; `window` is told to
-    people ('1d'); `new_id` is the id of an alert that this pass may open. `waiting`: a retrain that the alert asked for
-    is not over, its release included. `unhelpful`: how many of the newest retrains that it caused, in a row, did not
-    help.
+    `version` is the champion's, none where there is none, and `since` when it began to answer; `slice` is ALL or
+    `<feature>=<value>`; `window` is told to people ('1d'); `new_id` is the id of an alert that this pass may open.
+    `waiting`: a retrain that the alert asked for is not over, its release included. `unhelpful`: how many of the newest
+    retrains that it caused, in a row, did not help.
     """
 
     now: datetime
@@ -53,6 +56,7 @@ class Facts:
     window: str
     new_id: str
     slice: str = ALL
+    since: datetime | None = None
     waiting: bool = False
     unhelpful: int = 0
 
@@ -111,6 +115,7 @@ def judge_rule(rule: MetricRule, state: RuleState, value: Value | None, alert: A
     """What this pass makes of a rule. `value`: none where it cannot be told; `alert`: the rule's open one, if any."""
     if facts.version is None or value is None or not math.isfinite(value.value):
         return Nothing(state)
+    state = _of_champion(rule, state, facts)
     if not rule.is_broken(value.value):
         return _without_breach(rule, replace(state, breaches=0, fine=state.fine + 1, seen_at=facts.now), alert, facts)
     seen = replace(state, breaches=state.breaches + 1, fine=0, seen_at=facts.now)
@@ -161,7 +166,18 @@ def _is_of(alert: Alert, rule: MetricRule) -> bool:
     return same_limit and (alert.slice.startswith(f"{rule.slice}=") if rule.slice else alert.slice == ALL)
 
 
+def is_gone(state: RuleState, window: timedelta, now: datetime) -> bool:
+    """Whether a rule of a slice could not be judged for so long that nobody knows more of it."""
+    return state.seen_at is not None and now - state.seen_at >= max(2 * window, GONE_AFTER)
+
+
 # ---------------------------------------------------------------- moves
+
+
+def _of_champion(rule: MetricRule, state: RuleState, facts: Facts) -> RuleState:
+    """Passes that judged the version before this champion are no passes in a row with those to come."""
+    earlier = facts.since and state.seen_at and state.seen_at < facts.since
+    return replace(state, breaches=0, fine=0) if earlier and names.of_version(rule.name) else state
 
 
 def _goes_on(rule: MetricRule, state: RuleState, facts: Facts) -> Move:
