@@ -13,6 +13,7 @@ from evergreen.faults import watched, watched_ledger
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import AirflowApi
+    from evergreen.adapters.label_file import LabelFile
     from evergreen.core.evidence import Evidence
     from evergreen.core.ports import (
         Aliases,
@@ -153,6 +154,13 @@ def logged_parts(settings: Settings) -> LoggedParts:
     from evergreen.adapters.logged_predictions import LoggedPredictions
 
     return LoggedPredictions(store(settings))
+
+
+def label_file(path: str) -> LabelFile:
+    """A file of labels, Parquet or CSV."""
+    from evergreen.adapters.label_file import LabelFile
+
+    return LabelFile(path)
 
 
 def serving_counters() -> ServingCounters:

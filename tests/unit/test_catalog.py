@@ -312,7 +312,7 @@ def test_a_problem_is_one_readable_paragraph(project: Path) -> None:
     write_spec(project, "delay", ("- schedule:", "- schedul:"))
     assert str(only_problem(project)) == (
         "models/delay/model.yaml:17: triggers[1].schedul: found unknown key 'schedul'; "
-        "allowed: schedule, new_data, upstream, metric. Did you mean 'schedule'?"
+        "allowed: schedule, new_data, upstream, metric, recall. Did you mean 'schedule'?"
     )
 
 

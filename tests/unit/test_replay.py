@@ -1,113 +1,40 @@
-"""`evergreen replay`: the real steps, XGBoost and SQLite over half a year that changes in its middle."""
+"""`evergreen replay`: the real steps over four months that change in their middle; what is fitted is a line."""
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from commands import Run
-from evergreen import wiring
-from evergreen.adapters.parquet_snapshots import ParquetSnapshots
 from evergreen.adapters.sql_source import SqlSource
 from evergreen.core.errors import FoundProblem
 from evergreen.core.metrics import Metric
 from evergreen.core.replayed import Attempt, Period, Replayed
-from evergreen.core.spec import ModelSpec
-from evergreen.core.train_key import Provenance
-from evergreen.fakes.store import InMemoryStore
-from evergreen.fakes.validator import FakeValidator
-from evergreen.replay import Order, Tools, replay
+from evergreen.replay import Order, replay
 from evergreen.replay.past_source import PastSource
-from spec_project import make_project, write_suite
-
-DAY = timedelta(days=1)
-BEGIN, DAYS, PER_DAY = datetime(2013, 1, 1, tzinfo=UTC), 120, 24
-START, END, EVERY = BEGIN + 40 * DAY, BEGIN + 120 * DAY, 10 * DAY
-DRIFTS = BEGIN + 70 * DAY
-SPEC = """\
-name: NAME
-task: regression
-source: {connection: warehouse, table: rows, event_time: at, key: id}
-label: {column: y, arrives_after: 1d}
-features: {columns: [x, z]}
-window: {train: 20d, holdout: {length: 5d, min_rows: 50}}
-triggers: TRIGGERS
-validation: {suite: NAME}
-training:
-  params: {max_depth: 3, learning_rate: 0.3}
-  rounds: {max: 30, early_stopping: 5}
-gates:
-  - {metric: mae, max: 5}
-  - {metric: mae, against: champion, min_point_delta: 0}
-  - {metric: latency_p99_ms, max: 100}
-"""
-MADE_WITH = Provenance(code_revision="abc", lock_hash="lock", folder_hash="folder")
-EACH_WEEK, EACH_240_ROWS = '[{schedule: "0 3 * * 0"}]', "[{new_data: {min_rows: 240}}]"
-
-
-def make_rows(*, drifts: datetime | None = DRIFTS) -> pl.DataFrame:
-    """A row an hour; y follows x, and from `drifts` on its opposite."""
-    random = np.random.default_rng(7)
-    count = DAYS * PER_DAY
-    at = [BEGIN + timedelta(hours=hour) for hour in range(count)]
-    x, z = random.normal(size=count), random.normal(size=count)
-    sign = np.array([-1 if drifts and moment >= drifts else 1 for moment in at])
-    y = 2 * sign * x + random.normal(scale=0.3, size=count)
-    return pl.DataFrame({"id": [f"r{n}" for n in range(count)], "at": at, "x": x, "z": z, "y": y})
-
-
-def write_warehouse(path: Path, rows: pl.DataFrame) -> str:
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE rows (id TEXT, at TEXT, x REAL, z REAL, y REAL)")
-        texts = rows.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M:%S"))
-        db.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", texts.rows())
-    db.close()
-    return f"sqlite:///{path}"
-
-
-class World:
-    """A project with one model of synthetic rows in SQLite."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.rows = root, make_rows()
-        write_suite(make_project(root, "delay"), "delay", *_expectations())
-        (root / "requirements.txt").write_text("")
-        self.declare(EACH_WEEK)
-        self.url = write_warehouse(root / "warehouse.db", self.rows)
-
-    def declare(self, triggers: str) -> None:
-        text = SPEC.replace("NAME", "delay").replace("TRIGGERS", triggers)
-        (self.root / "models" / "delay" / "model.yaml").write_text(text)
-
-    @property
-    def spec(self) -> ModelSpec:
-        from evergreen.core.catalog import load_catalog
-
-        catalog = load_catalog(self.root)
-        assert not catalog.problems
-        return catalog.specs["delay"]
-
-    def replay(self, end: datetime = END) -> Replayed:
-        spec, store = self.spec, InMemoryStore()
-        trainer = wiring.trainer(pictures=False)
-        suite = {"name": "delay", "expectations": list(_expectations())}
-        tools = Tools(store, ParquetSnapshots(store), trainer, FakeValidator(), suite, "sha-of-suite", MADE_WITH)
-        return replay(Order(spec, START, end, EVERY), SqlSource(self.url, spec.source), tools)
-
-
-def _expectations() -> Iterator[dict[str, Any]]:
-    yield {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x"}, "meta": {}}
+from replaying import (
+    BEGIN,
+    DAY,
+    DRIFTS,
+    EACH_240_ROWS,
+    EACH_WEEK,
+    END,
+    EVERY,
+    START,
+    WATCHED,
+    WORSE_THAN_1,
+    World,
+    make_rows,
+    write_warehouse,
+)
 
 
 @pytest.fixture
@@ -171,6 +98,31 @@ def test_new_data_starts_a_run_once_enough_labels_have_arrived(world: World) -> 
     assert gaps == {10 * DAY}
 
 
+def test_what_comes_again_is_answered_by_the_version_that_knew_it(world: World) -> None:
+    back = BEGIN + 95 * DAY
+    world.url = write_warehouse(world.root / "other.db", make_rows(returns=back))
+    world.declare(EACH_WEEK.replace("]", ", {recall: {every: 2d}}]"))
+    found = world.replay()
+    tried = [attempt for period in found.periods for attempt in period.attempts if attempt.recalled]
+    late = [attempt for attempt in tried if attempt.at > back]
+    assert (late[0].released, late[0].trained, late[0].cause) == (True, False, "schedule")
+    assert back + 3 * DAY < late[0].at < back + 7 * DAY  # once its labels are most of the holdout
+    fitted = next(one for p in found.periods for one in [found.first, *p.attempts] if one.version == late[0].recalled)
+    assert fitted.at < DRIFTS
+    assert found.recalls == sum(one.released for one in tried)
+    assert found.periods[-1].evergreen < found.periods[-1].every_period / 3  # nothing to learn it from yet
+
+
+def test_a_rule_of_the_monitor_asks_for_a_retrain_once_the_labels_show_it(world: World) -> None:
+    world.declare(WORSE_THAN_1, WATCHED)
+    found = world.replay()
+    tried = [attempt for period in found.periods for attempt in period.attempts]
+    assert {attempt.cause for attempt in tried} == {"metric"}
+    assert DRIFTS + DAY < tried[0].at <= DRIFTS + 4 * DAY
+    assert any(attempt.released for attempt in tried)
+    assert found.periods[-1].evergreen < found.periods[-1].frozen / 2
+
+
 def test_a_run_that_fails_is_told_and_the_champion_stays(world: World) -> None:
     """Nulls on the last day before the first version: validation stops all runs after it."""
     with sqlite3.connect(world.root / "warehouse.db") as db:
@@ -182,6 +134,24 @@ def test_a_run_that_fails_is_told_and_the_champion_stays(world: World) -> None:
     assert [period.versions for period in found.periods] == [(1,), (1,)]
     assert [period.every_period for period in found.periods] == [period.frozen for period in found.periods]
     assert "validation stopped the run" in failed[0].refused_by
+
+
+def test_another_spec_is_checked_before_it_is_replayed(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVERGREEN_PROJECT", str(world.root))
+    own = (world.root / "models" / "delay" / "model.yaml").read_text()
+    other = tmp_path / "tried.yaml"
+    words = ("replay", "delay", "--from", "2013-02-10", "--to", "2013-03-02", "--spec", str(other))
+    for changed, told in (
+        (own.replace("train: 20d", "train: soon"), "tried.yaml"),
+        (own.replace("name: delay", "name: other"), "'delay', which is replayed"),
+        (own.replace("gates:", "gate:"), "did you mean 'gates'"),
+    ):
+        other.write_text(changed)
+        found = run(*words)
+        assert found.status == 1
+        assert told.lower() in found.err.lower()
 
 
 def test_a_first_version_that_is_refused_ends_the_replay(world: World) -> None:
@@ -234,28 +204,3 @@ def test_below_frozen_only_beyond_the_interval() -> None:
     assert make_period(low=-3.0, high=-0.1).below_frozen
     assert not make_period(low=-3.0, high=0.1).below_frozen
     assert not make_period(low=math.nan, high=math.nan).below_frozen
-
-
-# ---------------------------------------------------------------- the command
-
-
-def test_the_command_prints_a_table_and_writes_chart_and_page(
-    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("EVERGREEN_PROJECT", str(world.root))
-    monkeypatch.setenv("EVERGREEN_CONN_WAREHOUSE", world.url)
-    words = ("replay", "delay", "--from", "2013-02-10", "--to", "2013-03-02", "--every", "10d")
-    told = run(*words, "--chart", str(tmp_path / "c.png"), "--html", str(tmp_path / "r.html"))
-    assert told.status == 0, told.err
-    assert told.err == ""  # no bar where nobody looks
-    assert all(len(line) <= 80 for line in told.out.splitlines())
-    assert "until" in told.out
-    assert "Gap from frozen to best in hindsight closed: Evergreen" in told.words
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    page = (tmp_path / "r.html").read_text()
-    assert page.count("<tr>") == 2 + 2
-    assert "http" not in page.replace("xmlns", "")
-    plain = run(*words, "--json").json
-    assert json.dumps(plain, allow_nan=False)
-    assert [period["end"][:10] for period in plain["periods"]] == ["2013-02-20", "2013-03-02"]
-    assert plain["retrains"]["every_period"] == 1

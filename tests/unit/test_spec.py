@@ -66,11 +66,11 @@ def test_a_release_of_another_model_is_a_trigger() -> None:
 @pytest.mark.parametrize(
     ("trigger", "told"),
     [
-        ({}, "none of 'schedule', 'new_data', 'upstream' and 'metric'"),
+        ({}, "none of 'schedule', 'new_data', 'upstream', 'metric' and 'recall'"),
         ({"schedule": "0 3 * * *", "upstream": "fares"}, "found 'schedule' and 'upstream'; allowed: one of them"),
     ],
 )
-def test_a_trigger_is_one_of_four(trigger: dict[str, object], told: str) -> None:
+def test_a_trigger_is_one_of_five(trigger: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         make_spec(triggers=[trigger])
 

@@ -270,7 +270,7 @@ def test_labels_need_them_too_and_ages_requests_and_users_metrics_do_not() -> No
     with pytest.raises(ValidationError, match=r"'labels' with serving\.log_sample 0"):
         make_spec(serving={"log_sample": 0}, monitoring={"labels": labels})
     unlogged = ["age.data_hours", "age.champion_hours", "requests.error_rate", "requests.latency_p99_ms", "user.x"]
-    spec = spec_of(*({"name": name, "above": 1} for name in unlogged), serving={"log_sample": 0})
+    spec = spec_of(*({"name": name, "above": 0.5} for name in unlogged), serving={"log_sample": 0})
     assert len(spec.rules) == 5
 
 
@@ -288,6 +288,46 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 def test_each_name_of_the_monitor_may_stand_in_a_rule(task: Task) -> None:
     gate = {Task.BINARY: "auc", Task.MULTICLASS: "accuracy", Task.REGRESSION: "r2"}[task]
     features = {"columns": ["x", "carrier"], "categorical": ["carrier"]}
-    rules = [{"name": name, "above": 1} for name in names.known(task, ["x", "carrier"], ["carrier"])]
+    rules = [{"name": name, "above": 0.5} for name in names.known(task, ["x", "carrier"], ["carrier"])]
     made = spec_of(*rules, features=features, task=task.value, gates=[{"metric": gate, "min": 0.1}])
     assert len(made.rules) == len(rules)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "what"),
+    [
+        ("quality.realised.auc", {"above": 1}, "never is"),
+        ("quality.realised.auc", {"below": 1.2}, "always is"),
+        ("quality.realised_loss.auc", {"above": 1}, "never is"),
+        ("missing.x", {"below": 0}, "never is"),
+        ("missing.max", {"below": -1}, "never is"),
+        ("missing.x", {"above": -0.1}, "always is"),
+        ("volume.rows", {"below": 0}, "never is"),
+        ("drift.psi.max", {"below": 0}, "never is"),
+        ("drift.prediction.psi", {"above": -1}, "always is"),
+        ("requests.error_rate", {"above": 1}, "never is"),
+        ("labels.fraction", {"above": 1}, "never is"),
+    ],
+)
+def test_a_limit_that_no_value_or_every_value_breaks_is_refused(name: str, limit: dict[str, float], what: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        spec_of({"name": name, **limit})
+    (error,) = refused.value.errors()
+    assert error["loc"] == ("triggers", 0, "metric", *limit)
+    assert what in error["msg"]
+
+
+def test_a_limit_within_reach_is_taken() -> None:
+    rules = [
+        {"name": "missing.max", "below": -0.1},
+        {"name": "missing.x", "above": 0},
+        {"name": "quality.realised_loss.logloss", "below": -5},
+        {"name": "age.data_hours", "below": -1},
+        {"name": "user.bags", "below": -1000},
+    ]
+    assert len(spec_of(*rules).metric) == len(rules)
+
+
+def test_a_feature_that_is_called_max_counts_among_the_others() -> None:
+    known = list(names.known(Task.BINARY, ["max", "x"], []))
+    assert (known.count("drift.psi.max"), "drift.psi.x" in known) == (1, True)

@@ -55,6 +55,7 @@ def gc(
         {name: spec.retention for name, spec in specs.items()},
         now=datetime.now(UTC),
         watched={name: {rule.name for rule in spec.rules} for name, spec in specs.items()},
+        recalls={name: spec.recall.versions for name, spec in specs.items() if spec.recall},
         leave=leave,
         only=model or None,
         dry_run=dry_run,

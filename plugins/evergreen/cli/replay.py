@@ -15,14 +15,15 @@ import typer
 from evergreen import wiring
 from evergreen.cli.screen import AsJson, console, find_model, print_json
 from evergreen.core import moments
-from evergreen.core.catalog import load_catalog
-from evergreen.core.errors import FoundProblem
+from evergreen.core.catalog import load_catalog, read_changed, render
+from evergreen.core.errors import EvergreenError, FoundProblem
 from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from evergreen.core.replayed import Replayed
+    from evergreen.core.spec import ModelSpec
 
 
 def replay(
@@ -31,6 +32,10 @@ def replay(
     last: Annotated[str, typer.Option("--to", metavar="TIME", help="No period ends later.")],
     every: Annotated[str, typer.Option(metavar="LENGTH", help="Length of a period: 7d, 14d, 30d.")] = "14d",
     chart: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the chart as PNG.")] = None,
+    spec_file: Annotated[
+        Path | None,
+        typer.Option("--spec", metavar="FILE", exists=True, dir_okay=False, help="A spec in place of model.yaml."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write chart and table as one HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,16 +60,23 @@ def replay(
     \b
     The rehearsal is left out, a release answers all callers at once, a person
     approves whatever passed, and a run takes no time. New data is looked for
-    every 6 hours.
+    every 6 hours; rules on metrics are judged once a day, on the labels that
+    had arrived.
+
+    \b
+    --spec tries rules before they are written down: a copy of model.yaml with
+    other triggers, gates or windows, checked as `evergreen check` does.
 
     \b
     Examples:
       evergreen replay flight-delay --from 2013-02-01 --to 2013-12-31
       evergreen replay flight-delay --from 2013-04-01 --to 2013-07-01 \\
         --every 7d --html replay.html --json | jq .share.evergreen
+      evergreen replay flight-delay --from 2013-02-01 --to 2013-12-31 \\
+        --spec /tmp/model.yaml
     """
     settings = wiring.Settings.load()
-    spec = find_model(load_catalog(settings.root), model)
+    spec = _spec(settings.root, model, spec_file)
     start, end = moments.moment("--from", first), moments.moment("--to", last)
     for name, file in (("--chart", chart), ("--html", html)):
         _check_folder(name, file)
@@ -79,6 +91,16 @@ def replay(
         print_json(_json(replayed))
     else:
         _show(replayed)
+
+
+def _spec(root: Path, model: str, changed: Path | None) -> ModelSpec:
+    """The model's own spec, or another file's. Raises EvergreenError where there is none, or a bad one."""
+    if changed is None:
+        return find_model(load_catalog(root), model)
+    found = read_changed(root, model, changed)
+    if found.problems:
+        raise EvergreenError(render(found.problems))
+    return found.specs[model]
 
 
 def _check_folder(name: str, file: Path | None) -> None:
@@ -150,6 +172,7 @@ def _json(replayed: Replayed) -> dict[str, Any]:
             "share": {way: replayed.share(getattr(replayed, way)) for way in ("every_period", "evergreen")},
             "retrains": {"evergreen": replayed.retrains, "every_period": replayed.retrains_of_every_period},
             "refused": replayed.refused,
+            "recalls": replayed.recalls,
             "below_frozen": [period.end for period in replayed.below_frozen],
         }
     )

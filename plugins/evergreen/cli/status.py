@@ -126,7 +126,8 @@ def _champion(row: ModelStatus, now: datetime) -> str:
         return "none yet"
     data = f"\ndata to {row.data_until:%Y-%m-%d}" if row.data_until else ""
     back = f"\nrolled back by {row.released_by}" if row.rolled_back else ""
-    return f"version {row.version}{back}\n{readable_age(now - row.released_at)} old{data}"
+    again = f"\n{row.recalled.partition(':')[0]}" if row.recalled else ""
+    return f"version {row.version}{back}{again}\n{readable_age(now - row.released_at)} old{data}"
 
 
 def _trigger(row: ModelStatus, now: datetime) -> str:
@@ -184,6 +185,9 @@ def _one(row: ModelStatus, now: datetime) -> list[str]:
         "champion": ", ".join(_champion(row, now).split("\n")),
         "on trial": str(row.trial) if row.trial else "",
         "released by": "" if row.rolled_back else row.released_by or "",
+        "window": row.window,
+        "metric": row.recovery,
+        "recalled": row.recalled,
         "hold": row.hold,
         "last trigger": ", ".join(_trigger(row, now).split("\n")),
         "run": row.run_id or "",

@@ -10,6 +10,7 @@ from typing import Any
 from evergreen.core.spec import ModelSpec
 from evergreen.core.spec_fields import Strict, format_duration
 from evergreen.core.spec_shape import keys_of, part_of, parts
+from evergreen.core.spec_window import AUTO
 
 SCHEMA_FILE, PAGE_FILE = "docs/model-spec.schema.json", "docs/model-spec.md"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -54,6 +55,8 @@ def _schema_of(part: type[Strict]) -> dict[str, Any]:
         for name, field in keys_of(kind).items():
             if isinstance(field.default, timedelta):
                 node["properties"][name]["default"] = format_duration(field.default)
+            elif isinstance(field.default, list) and all(isinstance(one, timedelta) for one in field.default):
+                node["properties"][name]["default"] = [format_duration(one) for one in field.default]
             elif part_of(field):
                 node["properties"][name].pop("default", None)  # the part's own keys tell theirs
     return schema
@@ -114,7 +117,12 @@ def _limits(node: Mapping[str, Any]) -> str:
     words["boolean"] = "true or false"
     if node.get("items", {}).get("type") == "integer":
         words["array"] = "list of whole numbers"
-    text = "duration" if "90d" in node.get("examples", []) else words[node["type"]]
+    elif "90d" in node.get("items", {}).get("examples", []):
+        words["array"] = "list of durations"
+    examples = node.get("examples", [])
+    text = "duration" if "90d" in examples else words[node["type"]]
+    if AUTO in examples:
+        text += f" or `{AUTO}`"
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
         return f"{text}, {low:,} to {high:,}"

@@ -18,7 +18,8 @@ from evergreen.core.metrics import Metric
 class Attempt:
     """A run of the policy that made or judged a version, or failed. `refused_by` names the gates, or says what failed.
 
-    `trained` is false where the version was known, or none came out.
+    `trained` is false where the version was known, or none came out. `recalled` is the earlier version that it is,
+    where it was not fitted anew.
     """
 
     at: datetime
@@ -27,6 +28,7 @@ class Attempt:
     trained: bool
     released: bool
     refused_by: str = ""
+    recalled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Period:
     def retrains(self) -> int:
         """Models that the policy trained in this period."""
         return sum(attempt.trained for attempt in self.attempts)
+
+    @property
+    def recalls(self) -> int:
+        """Earlier versions that answered again from this period on."""
+        return sum(attempt.released and attempt.recalled is not None for attempt in self.attempts)
 
     @property
     def refused(self) -> tuple[Attempt, ...]:
@@ -100,6 +107,11 @@ class Replayed:
     def retrains(self) -> int:
         """Models that the policy trained, the first one not counted."""
         return sum(period.retrains for period in self.periods)
+
+    @property
+    def recalls(self) -> int:
+        """Earlier versions that answered again."""
+        return sum(period.recalls for period in self.periods)
 
     @property
     def retrains_of_every_period(self) -> int:

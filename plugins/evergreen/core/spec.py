@@ -16,7 +16,6 @@ from evergreen.core.metrics import Task
 from evergreen.core.spec_approval import Approval, ApprovalMode
 from evergreen.core.spec_fields import (
     Column,
-    Cron,
     Duration,
     LongerThanZero,
     Name,
@@ -25,7 +24,6 @@ from evergreen.core.spec_fields import (
     did_you_mean,
     refusal,
     refuse,
-    refuse_one,
 )
 from evergreen.core.spec_gates import Gate, gate_problems
 from evergreen.core.spec_monitoring import MetricRule, MetricTrigger, Monitoring
@@ -34,6 +32,8 @@ from evergreen.core.spec_rollout import Rollout
 from evergreen.core.spec_rules import Watched, monitoring_problems
 from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
+from evergreen.core.spec_triggers import NewData, Recall, Trigger, trigger_problems
+from evergreen.core.spec_window import Window
 
 __all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Retention", "Source"]
 
@@ -85,45 +85,6 @@ def _twice(field: str, names: list[str]) -> list[InitErrorDetails]:
         for at, name in enumerate(names)
         if name in names[:at]
     ]
-
-
-class Holdout(Strict):
-    """The newest rows, on which the candidate is judged and never fitted."""
-
-    length: LongerThanZero = Field(description="How much of the newest data is held out")
-    min_rows: int = Field(default=1000, ge=1, description="Fewer rows than this: not judged")
-
-
-class Window(Strict):
-    """Counted back from as_of: holdout, then a gap of label.arrives_after, then train."""
-
-    train: LongerThanZero = Field(description="How much data is fitted on")
-    holdout: Holdout = Field(description="The newest rows, on which the candidate is judged")
-
-
-class NewData(Strict):
-    """Start when the source has this many new rows whose label has had time to arrive."""
-
-    min_rows: int = Field(ge=1, description="New rows, counted from the last served request")
-
-
-class Trigger(Strict):
-    """One reason to retrain: a cron line, new data, a release of another model, or a metric of the monitor."""
-
-    schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
-    new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
-    upstream: Name | None = Field(
-        default=None, description="Start when this other model was released, of whose answers this one learns"
-    )
-    metric: MetricTrigger | None = Field(default=None, description="Start when a metric of the monitor says so")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Trigger:
-        given = [f"'{name}'" for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of 'schedule', 'new_data', 'upstream' and 'metric'"
-            refuse_one(self, found=found, allowed="one of them", do="Write each trigger as an entry of its own.")
-        return self
 
 
 class Quarantine(Strict):
@@ -204,7 +165,7 @@ class ModelSpec(Strict):
                 *self._leaks(),
                 *self._label_problem(),
                 *self._gate_problems(),
-                *self._trigger_problems(),
+                *trigger_problems(self.triggers, self.gates),
                 *self._monitoring_problems(),
                 *self.approval.metric_problems(self.task),
             ]
@@ -239,26 +200,6 @@ class ModelSpec(Strict):
     def _gate_problems(self) -> list[InitErrorDetails]:
         return list(gate_problems(self.gates, self.task, self.features.columns))
 
-    def _trigger_problems(self) -> list[InitErrorDetails]:
-        again = [at for at, trigger in enumerate(self.triggers) if trigger.new_data][1:]
-        allowed, do = "one new_data trigger", "Keep the one with the smaller min_rows."
-        twice = [refusal(("triggers", at), None, found="a second new_data", allowed=allowed, do=do) for at in again]
-        return [*twice, *self._upstream_problems()]
-
-    def _upstream_problems(self) -> list[InitErrorDetails]:
-        """Whether there is such a model, core.upstreams knows: it sees all specs."""
-        return [
-            refusal(
-                ("triggers", at, "upstream"),
-                trigger.upstream,
-                found=f"'{trigger.upstream}' a second time",
-                allowed="each upstream model once",
-                do="Remove one of them.",
-            )
-            for at, trigger in enumerate(self.triggers)
-            if trigger.upstream and trigger.upstream in [one.upstream for one in self.triggers[:at]]
-        ]
-
     def _monitoring_problems(self) -> list[InitErrorDetails]:
         rules = [(("triggers", at, "metric"), one.metric) for at, one in enumerate(self.triggers) if one.metric]
         alerts = [(("monitoring", "alerts", at), rule) for at, rule in enumerate(self.monitoring.alerts)]
@@ -280,6 +221,11 @@ class ModelSpec(Strict):
     def new_data(self) -> NewData | None:
         """The new_data trigger, if any."""
         return next((trigger.new_data for trigger in self.triggers if trigger.new_data), None)
+
+    @property
+    def recall(self) -> Recall | None:
+        """The recall trigger, if any."""
+        return next((trigger.recall for trigger in self.triggers if trigger.recall), None)
 
     @property
     def upstream(self) -> list[str]:

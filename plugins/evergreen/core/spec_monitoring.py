@@ -84,7 +84,7 @@ class MetricTrigger(MetricRule):
 class LabelSource(RowsFrom):
     """Where labels come from that nobody posts to serving: a table or a query over a connection, or files."""
 
-    key: Column = Field(description="Column with the key of a request, as its caller sent it in x-request-key")
+    key: Column = Field(description="Column with the key of a request of one row, as x-request-key had it")
     label: Column = Field(description="Column with the label")
     told_at: Column = Field(
         description="Column with the time at which the label was written, UTC; a later one corrects an earlier one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from pydantic_core import InitErrorDetails
 
 from evergreen.core.metrics import METRICS_BY_TASK, Task
 from evergreen.core.monitoring import names
+from evergreen.core.monitoring.ranges import range_of
 from evergreen.core.monitoring.rules import key_of
 from evergreen.core.spec_fields import did_you_mean, refusal
 from evergreen.core.spec_monitoring import MetricRule, Monitoring
@@ -48,6 +50,7 @@ def monitoring_problems(monitoring: Monitoring, rules: Sequence[tuple[Place, Met
     seen: dict[str, Place] = {}
     for place, rule in rules:
         wrong = [*_name(place, rule, watched, known), *_slice(place, rule, monitoring)]
+        wrong = wrong or list(_reach(place, rule))
         yield from wrong
         if (key := key_of(rule)) in seen:
             yield _twice(place, rule, seen[key])
@@ -145,6 +148,20 @@ def _slice(place: Place, rule: MetricRule, monitoring: Monitoring) -> _Found:
 
 
 # ---------------------------------------------------------------- rules that do nothing
+
+
+def _reach(place: Place, rule: MetricRule) -> _Found:
+    """A limit that no value of the metric lies beyond, or that all do."""
+    low, high = range_of(rule.name)
+    is_above = rule.direction == "above"
+    never = rule.limit >= high if is_above else rule.limit <= low
+    always = rule.limit < low if is_above else rule.limit > high
+    if not (never or always):
+        return
+    found = f"{rule.direction} {rule.limit:g}, which {rule.name} {'never is' if never else 'always is'}"
+    ends = f"{low:g} and {high:g}" if math.isfinite(high) else f"{low:g} and anything"
+    do = "As it stands the rule would never open an alert." if never else "As it stands its alert would never close."
+    yield refusal((*place, rule.direction), rule.limit, found=found, allowed=f"between {ends}", do=do)
 
 
 def _twice(place: Place, rule: MetricRule, first: Place) -> InitErrorDetails:

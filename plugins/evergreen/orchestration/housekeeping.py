@@ -87,6 +87,7 @@ def _store() -> None:
         {name: spec.retention for name, spec in specs.items()},
         now=datetime.now(UTC),
         watched={name: {rule.name for rule in spec.rules} for name, spec in specs.items()},
+        recalls={name: spec.recall.versions for name, spec in specs.items() if spec.recall},
         leave=without_a_valid_spec(settings.root, specs),
     )
     log.info("Removed: %s", done)

@@ -49,11 +49,15 @@ class PastSource:
         arrived = time <= self.now - label.arrives_after
         yield seen.with_columns(pl.when(arrived).then(pl.col(label.column)).alias(label.column)).select(columns)
 
+    def seen(self, after: datetime, until: datetime) -> pl.DataFrame:
+        """All rows with `after < event_time <= until`, with their labels: whoever takes them must hold these back."""
+        return self._frame[self._until(after) : self._until(until)]
+
     def answered(self, after: datetime, until: datetime) -> pl.DataFrame:
         """The labelled rows with `after < event_time <= until`, whatever is known now: what replay measures on."""
         import polars as pl
 
-        rows = self._frame[self._until(after) : self._until(until)]
+        rows = self.seen(after, until)
         label = pl.col(self._spec.label.column)
         return rows.filter(label.is_not_null() & label.cast(pl.Float64).is_not_nan())
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.answering import Wait
@@ -13,16 +14,22 @@ from evergreen.core.errors import EvergreenError, RunEnds
 from evergreen.core.gate_texts import name_of
 from evergreen.core.judgement import REHEARSAL, REHEARSAL_LIMIT
 from evergreen.core.outcome import ends_with
+from evergreen.core.recalling import recalled
 from evergreen.core.records import Candidate, Cause, GateResult, GateState, RequestState, TriggerRequest
 from evergreen.core.replayed import Attempt
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.runs import InMemoryRuns
+from evergreen.replay.past_log import PastLog
 from evergreen.steps.admit import admit
 from evergreen.steps.judge import judge
 from evergreen.steps.roll_out import roll_out
 from evergreen.steps.serve_requests import serve_requests
+from evergreen.steps.watch_recall import watch_recall
 
 if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
     from evergreen.replay.world import World
 
 LOOK = timedelta(hours=6)  # how often new data is looked for, and requests that wait are served
@@ -39,11 +46,14 @@ class Policy:
     attempts: list[Attempt] = field(default_factory=list)
     _runs: InMemoryRuns = field(default_factory=InMemoryRuns)
     _known: datetime | None = None
+    _log: PastLog | None = None  # where rules of the monitor may ask for a retrain
 
     def begin(self, now: datetime) -> Attempt:
         """The first version, as a person would ask for it; what became of it."""
         self._at(now)
         self._run(Cause.PERSON, f"{BY}__first", now)
+        if self.world.spec.metric:
+            self._log = PastLog(self.world, now)
         return self.attempts[0]
 
     def moment(self, now: datetime, *, scheduled: bool) -> None:
@@ -52,7 +62,8 @@ class Policy:
         if scheduled:
             self._run(Cause.SCHEDULE, f"scheduled__{now.isoformat()}", now)
         self._watch_source(now)
-        # A pass of the monitor has its place here: its rules open requests of cause metric, which _serve starts.
+        watch_recall(self.world.ledger, {self.world.spec.name: self.world.spec}, now=now)
+        self._watch(now)
         self._serve(now)
 
     def versions(self, after: datetime, until: datetime) -> list[tuple[int, datetime]]:
@@ -61,6 +72,19 @@ class Policy:
         lived = [(release.version, release.released_at) for release in released if release.generation]
         before = [one for one in lived if one[1] <= after]
         return [*before[-1:], *(one for one in lived if after < one[1] < until)]
+
+    def answers(self, rows: pl.DataFrame, after: datetime, until: datetime) -> tuple[np.ndarray, np.ndarray]:
+        """What was answered to the rows of this time, each by the version that was live at its event time; which."""
+        import numpy as np
+
+        lived = self.versions(after, until)
+        times = rows[self.world.spec.source.event_time]
+        cuts = [0, *(int(times.search_sorted(since, side="left")) for _, since in lived[1:]), rows.height]
+        pieces = [
+            self.world.predict(version, rows[low:high])
+            for (version, _), (low, high) in zip(lived, pairwise(cuts), strict=True)
+        ]
+        return np.concatenate(pieces), np.repeat([version for version, _ in lived], np.diff(cuts))
 
     def _at(self, now: datetime) -> None:
         self.world.source.now = now
@@ -71,6 +95,13 @@ class Policy:
         if self.world.spec.new_data and watermark and (self._known is None or watermark > self._known):
             self._known = watermark
             self._run(Cause.NEW_DATA, f"asset__{now.isoformat()}", now)
+
+    def _watch(self, now: datetime) -> None:
+        """A pass of the monitor, whose rules open requests of cause metric: the reconciler's part starts these."""
+        log = self._log
+        if log is not None and log.due(now):
+            rows = self.world.source.seen(log.until, now)
+            log.watch(rows, *self.answers(rows, log.until, now), now)
 
     def _serve(self, now: datetime) -> None:
         """What the reconciler starts: requests that were put off, or that have no run of their own."""
@@ -91,14 +122,15 @@ class Policy:
             request = admit(world.spec, world.ledger, world.source, cause=cause, run_id=run_id, detail=detail, now=now)
             lease = world.ledger.leases.acquire(world.spec.name, request.id, LEASE_TTL, now)
             made = world.candidate(request, lease, now)
-            trained = made.request_id == request.id
+            again = recalled(made)
+            trained = made.request_id == request.id and again is None
             candidate = judge(
                 world.spec, world.ledger, world.tools.snapshots, world.tools.trainer, world.registry, world.tools.store,
                 rehearse=_left_out, report=lambda _: None, request_id=request.id, version=made.version, lease=lease,
             )  # fmt: skip
             world.ledger.leases.release(world.spec.name, request.id)
             refused = _refused_by(candidate)
-            self.attempts.append(Attempt(now, cause, candidate.version, trained, not refused, refused))
+            self.attempts.append(Attempt(now, cause, candidate.version, trained, not refused, refused, again))
             if ends := ends_with(candidate):
                 raise RunEnds(ends, served=True)
             self._release(request, candidate, now)

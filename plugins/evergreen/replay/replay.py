@@ -10,11 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evergreen.core.errors import FoundProblem
+from evergreen.core.evidence import primary_metric
 from evergreen.core.measure import value
-from evergreen.core.metrics import MEASURED, Metric
+from evergreen.core.metrics import Metric
+from evergreen.core.recalling import leading_metric
 from evergreen.core.replayed import Attempt, Period, Replayed
 from evergreen.core.resample import improvement
 from evergreen.core.triggers import readable_time
+from evergreen.core.window import window
+from evergreen.core.window_choice import reads
 from evergreen.replay.past_source import PastSource
 from evergreen.replay.policy import LOOK, Policy
 from evergreen.replay.rivals import EveryPeriod
@@ -62,8 +66,8 @@ def replay(order: Order, source: Source, tools: Tools, progress: Progress = lamb
     a model of the rivals cannot be made.
     """
     bounds, spec = order.bounds, _as_replayed(order.spec)
-    depth = spec.window.train + spec.window.holdout.length + 2 * spec.label.arrives_after
-    past = PastSource(spec, source, order.start - depth, bounds[-1])
+    read_from, _ = reads(spec, window(spec, order.start - spec.label.arrives_after))[0]
+    past = PastSource(spec, source, read_from, bounds[-1])
     policy, rivals = Policy(World(spec, past, tools)), EveryPeriod(World(spec, past, tools))
     first = _first(policy, order.start)
     for done, (start, end) in enumerate(pairwise(bounds)):
@@ -79,14 +83,7 @@ def replay(order: Order, source: Source, tools: Tools, progress: Progress = lamb
 
 def metric_of(spec: ModelSpec) -> Metric:
     """The metric by which the gates compare with the champion, else that of the first gate on quality."""
-    quality = [gate for gate in spec.gates if gate.metric not in MEASURED]
-    against = [gate for gate in quality if gate.against and not gate.slice]
-    found = next(iter([*against, *quality]), None)
-    if found is None:
-        raise FoundProblem(
-            f"{spec.name}: gates", found="none on quality", allowed="one on a metric of the task", do="Add one."
-        )
-    return found.of
+    return leading_metric(spec) or primary_metric(spec)
 
 
 def _as_replayed(spec: ModelSpec) -> ModelSpec:
@@ -135,7 +132,7 @@ class _Measured:
         label = _numbers(rows, self._spec.label.column)
         first, *_ = self._rivals.trained.values()
         frozen = self._rivals.world.predict(first, rows)
-        ours, versions = self._ours(rows, start, end)
+        ours, _ = self._policy.answers(rows, start, end)
         values = self._of_rivals(rows, label, start)
         best = max(values, key=lambda moment: self._rank(values[moment]))
         better = improvement(self._metric, label, ours, frozen, rows[self._spec.source.event_time].to_numpy())
@@ -148,7 +145,7 @@ class _Measured:
             best_of=best,
             low=better.low,
             high=better.high,
-            versions=versions,
+            versions=tuple(version for version, _ in self._policy.versions(start, end)),
             attempts=tuple(one for one in self._policy.attempts[1:] if start < one.at <= end),
         )  # fmt: skip
 
@@ -164,19 +161,6 @@ class _Measured:
         """The metric of each model that was trained up to the period's start, by the moment of its training."""
         answers = ((at, self._rivals.world.predict(v, rows)) for at, v in self._rivals.trained.items() if at <= start)
         return {at: value(self._metric, label, answer) for at, answer in answers}
-
-    def _ours(self, rows: pl.DataFrame, start: datetime, end: datetime) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Each row's answer by the version that was live at its event time."""
-        import numpy as np
-
-        lived = self._policy.versions(start, end)
-        times = rows[self._spec.source.event_time]
-        cuts = [0, *(int(times.search_sorted(since, side="left")) for _, since in lived[1:]), rows.height]
-        pieces = [
-            self._policy.world.predict(version, rows[low:high])
-            for (version, _), (low, high) in zip(lived, pairwise(cuts), strict=True)
-        ]
-        return np.concatenate(pieces), tuple(version for version, _ in lived)
 
 
 def _numbers(rows: pl.DataFrame, column: str) -> np.ndarray:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from evergreen.core.metrics import Metric
     from evergreen.core.replayed import Period, Replayed
 
-HEADER = ("until", "rows", "frozen", "every", "Evergreen", "hindsight", "retrains", "refused by")
+HEADER = ("until", "rows", "frozen", "every", "Evergreen", "hindsight", "retrains", "recalls", "refused by")
 WORSE = "*"  # beside a value of Evergreen's that is certainly worse than the frozen model's
 
 
@@ -23,7 +23,8 @@ def cells(period: Period, metric: Metric) -> tuple[str, ...]:
     ours = _value(period.evergreen) + (WORSE if period.below_frozen else "")
     values = (_value(period.frozen), _value(period.every_period), ours, _value(period.hindsight))
     return (
-        f"{period.end:%Y-%m-%d}", f"{period.rows:,}", *values, str(period.retrains), times + refused if refused else "",
+        f"{period.end:%Y-%m-%d}", f"{period.rows:,}", *values, str(period.retrains), str(period.recalls),
+        times + refused if refused else "",
     )  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def means(replayed: Replayed) -> tuple[str, ...]:
     values = (replayed.frozen, replayed.every_period, replayed.evergreen, replayed.hindsight)
     refused = f"{replayed.refused} refused" if replayed.refused else ""
     rows = sum(period.rows for period in replayed.periods)
-    return ("all", f"{rows:,}", *map(_value, values), str(replayed.retrains), refused)
+    return ("all", f"{rows:,}", *map(_value, values), str(replayed.retrains), str(replayed.recalls), refused)
 
 
 def summary(replayed: Replayed) -> list[str]:
@@ -46,7 +47,7 @@ def summary(replayed: Replayed) -> list[str]:
         f"Gap from frozen to best in hindsight closed: Evergreen {_percent(replayed.share(replayed.evergreen))}, "
         f"retrained every period {_percent(replayed.share(replayed.every_period))}.",
         f"Retrains: Evergreen {replayed.retrains}, every period {every}{fraction}. "
-        f"Candidates refused: {replayed.refused}.",
+        f"Candidates refused: {replayed.refused}. Earlier versions recalled: {replayed.recalls}.",
         f"{WORSE} Worse than frozen by more than the 95 % interval, period until: {', '.join(worse)}."
         if worse
         else "No period is worse than frozen by more than the 95 % interval.",

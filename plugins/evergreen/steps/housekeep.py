@@ -79,6 +79,7 @@ def housekeep(
     *,
     now: datetime,
     watched: Mapping[str, Collection[str]] = MappingProxyType({}),
+    recalls: Mapping[str, int] = MappingProxyType({}),
     leave: Collection[str] = (),
     only: str | None = None,
     dry_run: bool = False,
@@ -86,6 +87,7 @@ def housekeep(
     """Remove what the models' `retention` lets go, those of models without a spec by its defaults.
 
     `watched` names the metrics that a model's rules look at, whose values are kept longer (steps.thin_points).
+    `recalls` says of how many of the newest versions a model's recalls may take one (`versions` of the trigger).
     `leave` names models that are not touched: their spec cannot be read, so nobody knows how long they are to keep.
     `only` one model's files are looked at, and none that belong to no model. `dry_run` changes nothing at all.
     """
@@ -98,7 +100,7 @@ def housekeep(
             broom.done.left_alone[model] = why
             continue
         keep = retentions.get(model, Retention())
-        _one_model(ledger, broom, model, keep, bundles, now)
+        _one_model(ledger, broom, model, keep, bundles, now, recalls.get(model, 0))
         if model not in broom.done.left_alone:
             gone = thin_points(ledger, model, keep, watched.get(model, ()), now=now, dry_run=dry_run)
             broom.done.points |= {model: gone} if gone else {}
@@ -159,13 +161,13 @@ def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
 
 
 def _one_model(
-    ledger: Ledger, broom: _Broom, model: str, keep: Retention, bundles: Iterable[str], now: datetime
+    ledger: Ledger, broom: _Broom, model: str, keep: Retention, bundles: Iterable[str], now: datetime, recalls: int
 ) -> None:
     try:
         with _nobody_at_work(ledger, model, now, dry_run=broom.dry_run):
             # from here on no run of it pulls, trains or judges; what ended before is in the facts, and young
             facts = _facts(ledger, model)
-            needed, before = rt.needed_versions(facts, keep, now), rt.age_limit(keep, now)
+            needed, before = rt.needed_versions(facts, keep, now, recalls=recalls), rt.age_limit(keep, now)
             parts = _parts(ledger, [one for one in facts.candidates if one.version in needed])
             broom.done.kept[model] = needed
             gone = rt.unneeded_bundles(facts, needed) & {rt.bundle_of(key) for key in bundles}
