@@ -27,7 +27,7 @@ def alerts(
     since: Annotated[str, typer.Option(metavar="TIME", help="Closed ones too, after this: 7d, 2013-06-01.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the alerts that are open: which metric, how far from its limit.
+    """Show the alerts that are open, or were, and why.
 
     \b
     An alert opens when a rule of the spec (monitoring.alerts, or a metric among

@@ -28,7 +28,7 @@ def ground_truth(
     url: Annotated[str, typer.Option("--url", metavar="URL", help="Of serving; else a replica that lives.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Tell serving what turned out to be true: the labels of a file.
+    """Tell serving what turned out to be true, from a file.
 
     \b
     The file's columns:

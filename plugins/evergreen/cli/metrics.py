@@ -35,7 +35,7 @@ def metrics(
     since: Annotated[str, typer.Option(metavar="TIME", help="Periods that end after this: 30d, 2013-06-01.")] = LATELY,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's metrics: volume, data, drift, quality, by period.
+    """Show what the monitor measured of a model, by period.
 
     \b
     Of each metric the newest value, of all rows together. --metric shows one

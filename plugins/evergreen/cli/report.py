@@ -46,7 +46,7 @@ def report(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say where a model errs and how its data has moved, as one page.
+    """Write the page on where a model errs and what moved.
 
     \b
     Of the champion's answers in the window (--window):
