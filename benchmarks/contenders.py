@@ -155,13 +155,17 @@ ALL = (MLFLOW, BENTOML, MLSERVER, FASTAPI, EVERGREEN, CONSTANT, PLAIN)
 
 def install(contender: Contender) -> None:
     """Its venv under benchmarks/.venvs, made anew where its requirements have changed."""
-    if contender.venv is None:
-        return
-    wanted, venv = PEERS / f"{contender.venv}.txt", VENVS / contender.venv
+    if contender.venv is not None:
+        make_venv(contender.venv)
+
+
+def make_venv(name: str) -> None:
+    """The same, of the requirements of this name."""
+    wanted, venv = PEERS / f"{name}.txt", VENVS / name
     done = venv / "installed.txt"
     if done.exists() and done.read_text() == wanted.read_text():
         return
-    print(f"Installing {contender.venv} into {venv.relative_to(HERE.parent)} …", flush=True)
+    print(f"Installing {name} into {venv.relative_to(HERE.parent)} …", flush=True)
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if uv is None:
         raise SystemExit("uv is not installed: `pip install uv`, or run this with .venv/bin/python")

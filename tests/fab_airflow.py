@@ -129,7 +129,7 @@ def fab_airflow(folder: Path) -> Iterator[FabAirflow]:
     """Start one in this folder; about ten seconds."""
     (folder / "project").mkdir()
     root, port = make_project(folder / "project", "delay"), free_port()
-    for name in ("retraining", "rollback", "hold", "promote"):
+    for name in ("retraining", "forms"):
         shutil.copy(REPO / "dags" / f"{name}.py", root / "dags")
     url = f"http://127.0.0.1:{port}"
     server = FabAirflow(url, root, _environment(folder, root, url))

@@ -1,4 +1,4 @@
-"""What the serialised DAG of a file in dags/ says, in a fresh interpreter as Airflow's DAG processor reads it."""
+"""What a serialised DAG of dags/forms.py says, in a fresh interpreter as Airflow's DAG processor reads it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({"params": params, "found": found, **told}))
 
 def read(root: Path, dag: str, *confs: dict[str, Any]) -> dict[str, Any]:
     """What the DAG says, and what it makes of these configurations of a run. Airflow's home is that of the tests."""
-    shutil.copy(REPO / "dags" / f"{dag}.py", root / "dags")
+    shutil.copy(REPO / "dags" / "forms.py", root / "dags")
     env = {**os.environ, "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPO / "plugins")}
     line = [sys.executable, "-c", READ, str(root / "dags"), dag, json.dumps(confs)]
     done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)

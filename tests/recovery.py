@@ -50,7 +50,12 @@ from evergreen.steps.validate import validate
 from judging import MADE_WITH
 from training_data import AS_OF, make_rows, make_spec
 
-SPEC = make_spec(name="m", triggers=[{"new_data": {"min_rows": 1}}], approval={"mode": "manual"})
+SPEC = make_spec(
+    name="m",
+    triggers=[{"new_data": {"min_rows": 1}}, {"recall": {"every": "14d"}}],
+    gates=[{"metric": "auc", "min": 0.6}, {"metric": "brier", "against": "champion", "min_point_delta": -1}],
+    approval={"mode": "manual"},
+)
 SUITE = {"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "id"}}]}
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
 WRITES = frozenset(

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from evergreen.core import bundle
 from evergreen.core.ports import Ledger
+from evergreen.core.recalling import recalled
 from evergreen.core.records import ApprovalState, CandidateState, Cause, ReleaseKind, RequestState, RolloutState
-from recovery import NOW, Act, Hook, Run, World, reconciled, request_of
+from evergreen.steps.watch_recall import watch_recall
+from recovery import NOW, SPEC, Act, Hook, Run, World, reconciled, request_of
 
 LATER, LATEST = (1400, 30, 2), (1500, 36, 3)
 
@@ -106,7 +108,34 @@ def judged_again_once(world: World) -> None:
     assert ledger.models.candidate("m", 2).generation_seen == 2
 
 
+def a_better_one_was_replaced(world: World, hook: Hook | None = None) -> None:
+    """Version 2, which answers all the same, is champion after version 1."""
+    reigning(world)
+    world.rows = LATER
+    Run(world, "run-2", skill=0.1).to_its_end()
+    world.rows = LATEST
+
+
+def the_better_one_is_recalled(world: World, hook: Hook | None) -> None:
+    """The reconciler asks for it, and the run does the rest."""
+    world.rows = LATEST
+    watch_recall(world.ports(hook).ledger, {"m": SPEC}, now=NOW)
+    reconciled(world, hook)
+    for _, run_id in world.runs.all_started():
+        Run(world, run_id).to_its_end(hook)
+
+
+def recalled_once(world: World) -> None:
+    ledger = world.ports().ledger
+    [asked] = [one for one in ledger.requests.latest("m", limit=9) if one.detail.get("recall")]
+    assert (asked.run_id, asked.state) == (asked.id, RequestState.SERVED)
+    assert versions_live(ledger) == [1, 2, 3]
+    assert [recalled(one) for one in ledger.models.candidates("m")] == [1, None, None]
+    assert world.registry.known("m") == [1, 2, 3]
+
+
 STORIES = {
+    "recall": Story(the_better_one_is_recalled, recalled_once, a_better_one_was_replaced),
     "promotion": Story(promoted, one_of_everything, reigning),
     "reconciler": Story(served_by_the_reconciler, one_run_for_one_request, asked_by_a_metric, until="snapshots.write"),
     "conflict": Story(the_loser_is_judged_again, judged_again_once, two_approved),

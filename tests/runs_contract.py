@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -56,11 +57,17 @@ class RunsContract:
         rig.goes_on("contract")
         rig.runs.dismiss(rig.model, "contract", "answered in the ledger: again")
 
+    def test_the_scheduler_is_heard_of(self, rig: Rig) -> None:
+        heard_at = rig.runs.scheduler_heard_at()
+        assert heard_at is not None
+        assert datetime.now(UTC) - heard_at < timedelta(minutes=5)
+
     def test_an_airflow_that_does_not_answer_is_told_as_such(self, rig: Rig) -> None:
         for ask in (
             lambda: rig.away.start(rig.model, "other", {}),
             lambda: rig.away.state(rig.model, "contract"),
             lambda: rig.away.dismiss(rig.model, "contract", "superseded"),
+            lambda: rig.away.scheduler_heard_at(),
         ):
             with pytest.raises(ServiceFailed, match="Airflow"):
                 ask()

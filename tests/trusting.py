@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from evergreen.core import recalling
 from evergreen.core.answering import Wait
 from evergreen.core.approval import AUTO, decide, must_explain, outcome, overridden, what_changed, why_ask
+from evergreen.core.champion import reign_of
 from evergreen.core.errors import EvergreenError, LeaseBusy, LeaseLost, RunEnds
 from evergreen.core.judged_anew import asked_anew, judged_for, taken_up
 from evergreen.core.outcome import ends_with, on_trial, what_became
@@ -37,7 +39,7 @@ from evergreen.core.records import (
     Trip,
     TripKind,
 )
-from evergreen.core.requested import forced
+from evergreen.core.requested import forced, is_recall
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.runs import InMemoryRuns
@@ -196,6 +198,8 @@ class World:
         """Stands for pull, validate and train: the same data is the same version."""
         request, lease = ledger.requests.get(run.handed["admit"]), ledger.leases.get(run.model)
         known = taken_up(ledger, request)
+        if is_recall(request):
+            return self._recall(ledger, request)
         wanted = known is not None and not judged_for(known, request.id)
         if known is None:
             key = f"{run.model}-{request.as_of:%Y%m%dT%H%M}"
@@ -211,6 +215,24 @@ class World:
             ledger.models.reopen(run.model, known.version)
         elif not judged_for(known, request.id) and (known.state in ENDED or on_trial(ledger, known)):
             raise RunEnds(f"version {known.version} {what_became(ledger, known)}", served=True)
+        return known.version
+
+    def _recall(self, ledger: Ledger, request: TriggerRequest) -> int:
+        """Stands for train of a recall: the oldest kept version that is not the champion answers again."""
+        model, champion, key = request.model, reign_of(ledger, request.model).candidate, recalling.train_key(request.id)
+        kept = recalling.kept(ledger.models.candidates(model), 10, champion)
+        own = recalling.fitted(ledger.models, champion).version if champion else 0
+        others = [one for one in reversed(kept) if one.version != own]
+        known = ledger.models.by_train_key(model, key)
+        if known is None and not others:
+            raise RunEnds("nothing to recall", served=True)
+        if known is None:
+            fit = self.registry.start_run(model, key, {})
+            version = self.registry.register(model, fit, {}, {"evergreen.train_key": key})
+            made_with = {recalling.RECALLS: str(others[0].version), recalling.BECAUSE: "best"}
+            told = {"request_id": request.id, "train_key": key, "mlflow_run": fit, "created_at": self.now}
+            made = make_candidate(model, version, bundle=others[0].bundle, made_with=made_with, **told)
+            known = ledger.models.add_candidate(made, lease=ledger.leases.get(model))
         return known.version
 
     def _judge(self, ledger: Ledger, run: Run) -> int:

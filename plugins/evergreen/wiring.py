@@ -13,17 +13,20 @@ from evergreen.faults import watched, watched_ledger
 
 if TYPE_CHECKING:
     from evergreen.adapters.airflow_api import AirflowApi
+    from evergreen.adapters.label_file import LabelFile
     from evergreen.core.evidence import Evidence
     from evergreen.core.ports import (
         Aliases,
         EdgeProxy,
         Ledger,
+        LoggedParts,
         PartWriter,
         Predictions,
         Registry,
         RehearsalSlots,
         Runs,
         ServingClient,
+        ServingCounters,
         SlotContainers,
         Snapshots,
         Source,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         Trainer,
         Validator,
     )
+    from evergreen.core.replayed import Replayed
     from evergreen.core.spec import Source as SourceSpec
 
 
@@ -145,6 +149,27 @@ def predictions(settings: Settings) -> Predictions:
     return LoggedPredictions(store(settings))
 
 
+def logged_parts(settings: Settings) -> LoggedParts:
+    """The same, part by part."""
+    from evergreen.adapters.logged_predictions import LoggedPredictions
+
+    return LoggedPredictions(store(settings))
+
+
+def label_file(path: str) -> LabelFile:
+    """A file of labels, Parquet or CSV."""
+    from evergreen.adapters.label_file import LabelFile
+
+    return LabelFile(path)
+
+
+def serving_counters() -> ServingCounters:
+    """Serving's own counters, over HTTP."""
+    from evergreen.adapters.serving_counters import HttpServingCounters
+
+    return HttpServingCounters()
+
+
 def source(described: SourceSpec, connections: Callable[[str], str | None] = lambda name: None) -> Source:
     """A spec's source: files by their URL, tables and queries over their connection (see connection_url)."""
     if described.files is not None:
@@ -163,13 +188,14 @@ def validator() -> Validator:
     return GxValidator()
 
 
-def trainer() -> Trainer:
-    """XGBoost, with scikit-learn's metrics and matplotlib's pictures."""
+def trainer(*, pictures: bool = True) -> Trainer:
+    """XGBoost, with scikit-learn's metrics and matplotlib's pictures; these take longer than a small fit."""
+    from evergreen.adapters.calibration import calibrate
     from evergreen.adapters.sklearn_metrics import measure
     from evergreen.adapters.training_plots import draw
     from evergreen.adapters.xgboost_trainer import XGBoostTrainer
 
-    return XGBoostTrainer(measure, draw)
+    return XGBoostTrainer(measure, draw if pictures else lambda *_: {}, calibrate)
 
 
 def slots(settings: Settings) -> RehearsalSlots:
@@ -211,6 +237,13 @@ def serving_client() -> ServingClient:
     from evergreen.adapters.serving_client import HttpServingClient
 
     return HttpServingClient(token=os.environ.get("EVERGREEN_SERVING_TOKEN", ""))
+
+
+def replay_chart() -> Callable[[Replayed], bytes]:
+    """The chart of a replay, PNG, with matplotlib."""
+    from evergreen.adapters.replay_chart import draw
+
+    return draw
 
 
 def evidence_charts() -> Callable[[Evidence], Mapping[str, bytes]]:

@@ -113,6 +113,7 @@ def test_the_newest_watermark_counts_every_state(ledger: Ledger) -> None:
     assert ledger.requests.newest_watermark(model="m") is None
     ledger.requests.open(**make_request_args(dedupe_key="none", watermark=None, as_of=None))
     assert ledger.requests.newest_watermark(model="m") is None
+    assert ledger.requests.watermarks() == {}
     skipped = ledger.requests.open(**make_request_args(dedupe_key="a", watermark=newer))
     ledger.requests.open(**make_request_args(dedupe_key="b", watermark=WATERMARK))
     ledger.requests.mark(skipped.id, now=NOW, state=RequestState.SKIPPED)
@@ -121,6 +122,7 @@ def test_the_newest_watermark_counts_every_state(ledger: Ledger) -> None:
     assert ledger.requests.newest_watermark(source="warehouse/rows/at") == newer
     assert ledger.requests.newest_watermark(source="s") == newest
     assert ledger.requests.newest_watermark() == newest
+    assert ledger.requests.watermarks() == {"m": newer, "n": newest}
     assert ledger.requests.newest_watermark(cause=Cause.SCHEDULE) is None
 
 

@@ -16,11 +16,13 @@ from evergreen.core.ports import Ledger
 from evergreen.core.records import (
     ApprovalState,
     CandidateState,
+    MetricPoint,
     NoticeKind,
     Release,
     Replica,
     RequestState,
     RolloutState,
+    RuleState,
 )
 from ledgers import KINDS, Opener, opener_of, passed, prepare, release
 from records import NOW, make_request_args, make_snapshot
@@ -150,6 +152,10 @@ def work(ledger: Ledger, number: int) -> None:
     ledger.notices.add(model, NoticeKind.RELEASED, key=f"{number}", title="", text="", link="", now=NOW)
     ledger.heartbeats.beat("reconciler", f"{number}", NOW)
     ledger.replicas.beat(Replica("default", f"r{number}", "http://127.0.0.1:1", {model: number}), NOW)
+    ledger.points.put(
+        [MetricPoint(model, number, "volume.rows", "", NOW, until, value, 9, NOW) for value in (1.0, 2.0)]
+    )
+    ledger.alerts.save([RuleState(one, "psi", breaches=number) for one in MODELS])
     ledger.requests.mark(request.id, now=NOW, state=RequestState.SERVED)
 
 
@@ -181,6 +187,9 @@ def check_all_was_kept(ledger: Ledger, done: int) -> None:
     assert Counter(request.state for request in served) == {RequestState.SERVED: done}
     assert (len(ledger.events.history()), len(ledger.approvals.history())) == (done, done)
     assert len(ledger.notices.latest(done + 1)) == done
+    points = [point for model in MODELS for point in ledger.points.latest(model)]
+    assert sorted((point.version, point.value) for point in points) == [(n + 1, 2.0) for n in range(done)]
+    assert len(ledger.alerts.states()) == len(MODELS)
     for model in MODELS:
         history = ledger.releases.history(model)
         assert [made.generation for made in history] == list(range(1, len(history) + 1))

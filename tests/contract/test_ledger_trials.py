@@ -235,7 +235,7 @@ def test_counts_replace_those_of_the_same_boot(ledger: Ledger) -> None:
 
 
 def test_settings_are_kept_by_model(ledger: Ledger) -> None:
-    first = ServingSettings("m", "default", pinned=True, log_sample=0.5, not_logged=("name",), max_concurrent=9)
+    first = ServingSettings("m", "default", True, 0.5, ("name",), 9, fresh_within=3600.0, rule_metrics=("volume.rows",))
     assert ledger.settings.put(first)
     assert not ledger.settings.put(first)
     assert ledger.settings.put(ServingSettings("a", "default"))

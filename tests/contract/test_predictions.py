@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -13,8 +13,8 @@ import pytest
 from evergreen.adapters.logged_predictions import LoggedPredictions
 from evergreen.adapters.parquet_parts import ArrowParts
 from evergreen.core import logged_parts as parts
-from evergreen.core.ports import Predictions
-from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth
+from evergreen.core.ports import LoggedParts, Predictions
+from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth, UserMetric
 from evergreen.fakes.predictions import InMemoryPredictions
 from evergreen.fakes.store import InMemoryStore
 
@@ -71,9 +71,18 @@ class Filled:
             )
         return None
 
-    def _put(self, folder: str, model: str, first: str, data: bytes) -> None:
+    def metric(self, name: str, value: float, told: int, model: str = "m") -> None:
+        if self._kind == "parquet":
+            one = UserMetric(name, value, told, "shop")
+            return self._put(parts.METRICS, model, told, ArrowParts().metrics([one]))
+        when = datetime.fromtimestamp(told / 1000, UTC)
+        row = {parts.NAME: name, parts.VALUE: value, parts.AT: when, parts.CALLER: "shop"}
+        self.memory.metrics.setdefault(model, []).append(row)
+        return None
+
+    def _put(self, folder: str, model: str, first: str | int, data: bytes) -> None:
         self._segment += 1
-        told = parts.milliseconds_of(first)
+        told = first if isinstance(first, int) else parts.milliseconds_of(first)
         assert told is not None
         self.store.put(parts.part_key(folder, model, parts.day_of(told), f"{told:012x}{self._segment:020x}"), data)
 
@@ -159,6 +168,59 @@ def test_rows_of_some_keys_are_listed_and_removed_with_their_truth(filled: Fille
     assert filled.log.truth("m", DAY, DAY)[parts.ID].to_list() == [id_of(3)]
     again = filled.log.remove("m", ids)
     assert (again.predictions, again.truths, again.parts) == (0, 0, [])
+
+
+def test_parts_are_listed_by_day_and_read_one_by_one(filled: Filled) -> None:
+    log = cast(LoggedParts, filled.log)
+    filled.answers(id_of(1), id_of(2), key="ann")
+    (first,) = log.parts("m", DAY)
+    filled.answers(id_of(3, second=9))
+    filled.answers(id_of(4, 3))
+    filled.answers(id_of(5), model="mm")
+    filled.truths(id_of(1), id_of(2))
+    keys = log.parts("m", DAY)
+    assert len(keys) == 2
+    assert keys[0] == first, "what came later changes no part that was there"
+    assert log.parts("none", DAY) == []
+    rows = log.part(keys[0])
+    assert rows is not None
+    assert rows.to_dicts() == [row(id_of(1), key="ann"), row(id_of(2), key="ann")]
+    later = log.part(keys[1], [parts.ID, "distance", "never"])
+    assert later is not None
+    assert later.to_dict(as_series=False) == {parts.ID: [id_of(3, second=9)], "distance": [1.5]}
+    (told,) = log.truth_parts("m", DAY)
+    assert log.truth_parts("m", date(2026, 3, 3)) == []
+    labels = log.part(told, [parts.ID, parts.LABEL, parts.LABEL_TEXT])
+    assert labels is not None
+    assert labels.rows() == [(id_of(1), 1.0, None), (id_of(2), 1.0, None)]
+
+
+def test_users_metrics_are_read_by_the_day_that_they_are_of(filled: Filled) -> None:
+    log = cast(LoggedParts, filled.log)
+    filled.metric("user.a", 1.5, at(2))
+    filled.metric("user.b", -2.0, at(2, 9), model="mm")
+    filled.metric("user.a", 3.0, at(3))
+    (key,) = log.metric_parts("m", DAY)
+    values = log.part(key, [parts.NAME, parts.VALUE, parts.AT])
+    assert values is not None
+    assert values.rows() == [("user.a", 1.5, datetime(2026, 3, 2, 12, tzinfo=UTC))]
+    filled.metric("user.a", 2.5, at(2, 5))
+    assert [len(log.metric_parts("m", day)) for day in (DAY, date(2026, 3, 3), date(2026, 3, 4))] == [2, 1, 0]
+    assert log.parts("m", DAY) == log.truth_parts("m", DAY) == []
+
+
+def test_a_part_is_rewritten_or_gone_once_rows_are_removed(filled: Filled) -> None:
+    log = cast(LoggedParts, filled.log)
+    filled.answers(id_of(1), id_of(2))
+    (first,) = log.parts("m", DAY)
+    filled.answers(id_of(3, second=9))
+    second = log.parts("m", DAY)[1]
+    filled.log.remove("m", [id_of(1), id_of(3, second=9)])
+    assert log.parts("m", DAY) == [first]
+    left = log.part(first, [parts.ID])
+    assert left is not None
+    assert left.rows() == [(id_of(2),)]
+    assert log.part(second) is None
 
 
 # ---------------------------------------------------------------- Parquet only

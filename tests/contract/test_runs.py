@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from evergreen.core.ports import RunState
@@ -13,7 +15,7 @@ from runs_contract import Rig, RunsContract
 def rig() -> Rig:
     runs, away = InMemoryRuns(), InMemoryRuns()
     runs.refusing.update({"dozing": "paused", "no-such-model": "no such DAG"})
-    away.away = True
+    runs.heard_at, away.away = datetime.now(UTC), True
 
     def goes_on(run_id: str) -> None:
         assert not runs.waits("m", run_id)

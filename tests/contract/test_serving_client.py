@@ -75,6 +75,23 @@ def test_what_serving_says_of_a_refused_request_is_in_the_error_and_the_connecti
         assert connection.predict(MODEL, [ROW]).version == 3
 
 
+def test_ground_truth_is_kept_and_what_is_wrong_with_it_is_told(served: Served) -> None:
+    records = [{"inference_id": f"01890a5d-ac96-774b-bcce-b3020{at:07}", "label": 1.0} for at in range(3)]
+    with served.client.connect(served.url) as connection:
+        if isinstance(served.client, InMemoryServingClient):
+            assert connection.tell(MODEL, records) == 3
+            assert served.client.told[served.url, MODEL] == records
+        with pytest.raises(ServingFailed, match=r"422.*record 0, field 'inference_id'"):
+            connection.tell(MODEL, [{"inference_id": "7", "label": 1.0}])
+        with pytest.raises(ServingFailed, match=r"422.*no record"):
+            connection.tell(MODEL, [])
+    with (
+        served.client.connect(served.nowhere) as connection,
+        pytest.raises(ServingFailed, match=r"flight-delay/ground-truth at .* did not answer"),
+    ):
+        connection.tell(MODEL, records)
+
+
 def test_what_is_ready_says_so_and_where_nothing_answers_that_is_told(served: Served) -> None:
     assert served.client.readiness(served.url) == ""
     assert "does not answer" in served.client.readiness(served.nowhere)

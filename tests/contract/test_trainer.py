@@ -17,7 +17,10 @@ from evergreen.adapters.sklearn_metrics import measure as sklearn_measure
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA
 from evergreen.core.errors import NotComparable, TrainingRefused
 from evergreen.core.measure import all_values as measure
+from evergreen.core.measure import auc
 from evergreen.core.metrics import METRICS_BY_TASK, Task
+from evergreen.core.monitoring.bins import CategoryBins, NumberBins
+from evergreen.core.monitoring.reference import LOSS, REFERENCE, from_bytes
 from evergreen.core.ports import Trainer
 from evergreen.fakes.trainer import FakeTrainer
 from training_data import SPEC, make_rows, make_spec
@@ -104,7 +107,51 @@ def test_a_column_without_any_value_can_be_scored_whatever_its_type(trainer: Tra
 def test_the_same_rows_and_spec_give_the_same_files(trainer: Trainer) -> None:
     first, second = (trainer.fit(make_spec(), make_rows()) for _ in range(2))
     assert first.files == second.files
-    assert set(first.files) == {MODEL, SCHEMA, GOLDEN}
+    assert set(first.files) == {MODEL, SCHEMA, GOLDEN, REFERENCE}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_bundle_tells_what_training_saw(trainer: Trainer, task: str) -> None:
+    spec, rows = spec_for(task, features={**SPEC["features"], "not_logged": ["count"]}), make_rows()
+    first, second = (trainer.fit(spec, rows).files for _ in range(2))
+    assert first == second
+    assert (LOSS in first) is (spec.task is Task.REGRESSION)
+    found = from_bytes(first[REFERENCE])
+    assert (found.task, found.rows) == (spec.task, 600)
+    x, carrier = found.features  # what is not logged cannot be compared
+    assert isinstance(x, NumberBins)
+    assert isinstance(carrier, CategoryBins)
+    assert (sum(x.counts), x.counts[-1]) == (600, rows["x"].null_count())
+    assert carrier.categories == ("AA", "B6", "UA")
+    assert carrier.counts[:3] == tuple(rows["carrier"].drop_nulls().value_counts().sort("carrier")["count"])
+    assert carrier.counts[3:] == (0, rows["carrier"].null_count())
+    tail, label = rows.tail(90), rows.tail(90)[TASKS[task]].cast(pl.Float64).to_numpy()
+    assert dict(found.quality) == pytest.approx(measure(spec.task, label, trainer.predict(first, tail)))
+    assert sum(found.prediction.counts) == 90
+
+
+def test_errors_of_a_regression_are_told_ahead(trainer: Trainer) -> None:
+    spec = spec_for("regression", features={**SPEC["features"], "not_logged": ["count"]})
+    rows, fresh = make_rows(3000), make_rows(500, seed=2)
+    files = trainer.fit(spec, rows).files
+    answers = trainer.predict(files, fresh)
+    logged = fresh.select("carrier", "x")  # as serving logs them, in any order
+    told = trainer.expected_losses(files, logged, answers)
+    assert (told.shape, told.dtype) == ((500, 2), np.float64)
+    assert (told >= 0).all()
+    assert (told[:, 1] >= told[:, 0] ** 2 - 1e-9).all()
+    off = np.abs(answers - fresh["amount"].to_numpy())
+    assert told.mean(axis=0) == pytest.approx([off.mean(), (off**2).mean()], rel=0.2)
+    assert trainer.expected_losses(files, logged.clear(), answers[:0]).shape == (0, 2)
+    assert np.array_equal(told[7:], trainer.expected_losses(files, logged[7:], answers[7:]))
+    with pytest.raises(NotComparable, match="columns x"):
+        trainer.expected_losses(files, logged.drop("x"), answers)
+
+
+def test_a_bundle_without_such_a_file_tells_no_errors(trainer: Trainer) -> None:
+    files = files_of(trainer)
+    with pytest.raises(NotComparable, match=r"no loss\.ubj in this bundle"):
+        trainer.expected_losses(files, make_rows(5), np.zeros(5))
 
 
 def test_unlabelled_rows_are_not_fitted_on(trainer: Trainer) -> None:
@@ -232,3 +279,36 @@ def test_older_rows_of_one_class_are_refused_though_the_tail_has_two() -> None:
     rows = make_rows(100).with_columns(y=(pl.int_range(100) >= 98).cast(pl.Int64))
     with pytest.raises(TrainingRefused, match="one class only"):
         wiring.trainer().fit(make_spec(), rows)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("rows", [30, 100])
+def test_few_rows_are_enough(task: str, rows: int) -> None:
+    files = wiring.trainer().fit(spec_for(task), make_rows(rows)).files
+    found = from_bytes(files[REFERENCE])
+    assert found.spread == {}
+    if LOSS in files:
+        assert np.isfinite(wiring.trainer().expected_losses(files, make_rows(5), np.full(5, 1000.0))).all()
+
+
+def test_rows_that_are_missed_by_more_are_told_apart() -> None:
+    random = np.random.default_rng(4)
+    rows = make_rows(6000)
+    noise = random.normal(scale=np.where(rows["carrier"].fill_null("") == "UA", 300, 30))
+    files = wiring.trainer().fit(spec_for("regression"), rows.with_columns(amount=1000 + noise)).files
+    asked = make_rows(200, seed=3)
+    told = wiring.trainer().expected_losses(files, asked, wiring.trainer().predict(files, asked))[:, 0]
+    loud = (asked["carrier"].fill_null("") == "UA").to_numpy()
+    assert told[loud].mean() > 5 * told[~loud].mean()
+    assert from_bytes(files[REFERENCE]).spread["mae"] < 30
+
+
+def test_a_small_model_answers_rows_that_came_later_and_the_same_each_time(trainer: Trainer) -> None:
+    rows = make_rows()
+    before, ahead = rows.head(500), rows.tail(100)
+    said = trainer.try_out(make_spec(), before, ahead)
+    assert (said.shape, said.dtype) == ((100,), np.dtype("float64"))
+    assert auc(ahead["y"].to_numpy(), said) > 0.6
+    assert (trainer.try_out(make_spec(), before, ahead) == said).all()
+    with pytest.raises(TrainingRefused):
+        trainer.try_out(make_spec(), before.with_columns(y=pl.lit(1)), ahead)

@@ -18,7 +18,7 @@ from parse_dags import parse
 from spec_project import make_project, write_spec
 
 REPO = Path(__file__).parents[2]
-OF_NO_MODEL = ["abort", "hold", "housekeeping", "promote", "reconciler", "rollback"]
+OF_NO_MODEL = ["abort", "hold", "housekeeping", "monitor", "promote", "reconciler", "rollback"]
 SEVEN = ["admit", "pull", "validate", "train", "judge", "approve", "roll_out"]
 
 

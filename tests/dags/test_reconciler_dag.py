@@ -70,9 +70,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 # ---------------------------------------------------------------- the DAG
 
 
-def test_it_loads_alone_and_light(tmp_path: Path) -> None:
+def test_its_file_loads_alone_and_light(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
-    shutil.copy(REPO / "dags" / "reconciler.py", tmp_path / "dags")
+    shutil.copy(REPO / "dags" / "platform.py", tmp_path / "dags")
     found = parse(tmp_path, tmp_path / "airflow")
     assert (found["errors"], found["heavy"]) == ({}, [])
     dag = found["dags"]["reconciler"]
@@ -209,7 +209,7 @@ def test_it_survives_a_ledger_that_is_away_and_a_part_that_fails(world: World) -
         assert world.ledger.heartbeats.last(RECONCILER) is None
         world.ledger_is_away = False
         await until(lambda: world.ledger.heartbeats.last(RECONCILER))
-        assert [one.part for one in troubles_of(world.ledger.heartbeats.last(RECONCILER))] == ["requests"]
+        assert [one.part for one in troubles_of(world.ledger.heartbeats.last(RECONCILER))] == ["requests", "scheduler"]
         world.runs.away = False
         await until(lambda: ("delay", run_id) in world.runs.started)
         assert not waiting.done()

@@ -39,8 +39,9 @@ _LAST, _SETTINGS = pytest.StashKey[str](), pytest.StashKey[wiring.Settings]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Remember the last test that asks for the stack."""
-    asking = [item.nodeid for item in items if "world" in getattr(item, "fixturenames", ())]
+    """Remember the last test here that asks for the stack; a `world` of tests elsewhere is another."""
+    here = [item for item in items if item.nodeid.startswith("tests/e2e/")]
+    asking = [item.nodeid for item in here if "world" in getattr(item, "fixturenames", ())]
     config.stash[_LAST] = asking[-1] if asking else ""
 
 

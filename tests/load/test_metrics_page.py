@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 from tests.bundles import ROW, make_bundle, put
 
+from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.store import InMemoryStore
 from evergreen.serving.metrics import FAMILIES, Metrics
 from evergreen.serving.models.model_table import ModelTable
 from evergreen.serving.replica.local_bundles import LocalBundles
+from evergreen.serving.replica.platform_gauges import PlatformGauges
 from evergreen.serving.state import STATE, WORKERS, PoolState, Released, write
 from evergreen.serving.web.app import ServingApp
 
@@ -24,6 +27,7 @@ def page_of(folder: Path) -> str:
     put(store, bundle, files)
     LocalBundles(folder / "bundles").fetch(bundle, store)
     write(folder / STATE, PoolState(1, {"flight-delay": Released(1, "release-1", bundle, 1)}))
+    PlatformGauges("default", folder, in_memory_ledger).read(datetime.now(UTC))
     table = ModelTable(folder, "0", Metrics())
 
     async def asked() -> str:
@@ -36,6 +40,7 @@ def page_of(folder: Path) -> str:
                 await client.post("/models/flight-delay/predict", json={"records": [row]})
             await client.post("/models/nobody/predict", json={})
             met = (await client.get("/metrics")).text
+            assert 'evergreen_heartbeat_timestamp_seconds{part="reconciler"} 0' in met
             for family, (kind, _) in FAMILIES.items():
                 if f"# TYPE {family} " not in met:
                     assert kind != "histogram", family

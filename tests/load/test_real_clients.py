@@ -20,10 +20,11 @@ from tests.serving_process import Serving, serving
 
 ROWS = [ROW, {"distance": 700.5, "hour": 3, "carrier": "UA"}]
 EXPECTED = [answer_of(1, row) for row in ROWS]
-PREDICT, INFER, TRUTH = (
+PREDICT, INFER, TRUTH, METRICS = (
     "/models/flight-delay/predict",
     "/v2/models/flight-delay/infer",
     "/models/flight-delay/ground-truth",
+    "/models/flight-delay/metrics",
 )
 NEAR = pytest.approx(EXPECTED, abs=1e-6)
 
@@ -117,7 +118,7 @@ def test_schemathesis_finds_no_fault_and_no_undocumented_status(replica: Serving
     command = [client_programs.venv() / "schemathesis", "run", url, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=replica.home)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert re.search(r"Tested: 14\b", done.stdout), done.stdout
+    assert re.search(r"Tested: 15\b", done.stdout), done.stdout
 
 
 def test_the_examples_work_as_they_are(replica: Serving) -> None:
@@ -133,7 +134,7 @@ def test_the_examples_work_as_they_are(replica: Serving) -> None:
                     status, _, answer = posted(replica, path, content.encode(), {"content-type": kind})
                     assert status in (200, 202), (path, answer)
                     asked.add((path, kind))
-    assert len(asked) == 8
+    assert len(asked) == 9
 
 
 def test_the_examples_of_the_docs_work_as_they_are(replica: Serving) -> None:
@@ -144,7 +145,7 @@ def test_the_examples_of_the_docs_work_as_they_are(replica: Serving) -> None:
         done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, (code, done.stdout, done.stderr)
         assert re.search(r"prediction|accepted", done.stdout), code
-    assert len(examples) == 6
+    assert len(examples) == 7
 
 
 # ------------------------------------------------------------ HTTP that lies
@@ -184,7 +185,7 @@ def test_a_body_shorter_than_announced_is_no_request(replica: Serving) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE"])
-@pytest.mark.parametrize("path", [PREDICT, INFER, TRUTH, "/invocations"])
+@pytest.mark.parametrize("path", [PREDICT, INFER, TRUTH, METRICS, "/invocations"])
 def test_another_method_is_405_that_says_which(replica: Serving, method: str, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=10)
     connection.request(method, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from html.parser import HTMLParser
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from tests.loaded import flights, numeric
 
-from evergreen.core.records import Truth
+from evergreen.core.records import Truth, UserMetric
 from evergreen.serving.callers import OPEN
 from evergreen.serving.inference_id import inference_ids
 from evergreen.serving.log.answer_log import NoLog
@@ -25,7 +25,8 @@ from evergreen.serving.web.caller_pages import CallerPages
 from evergreen.serving.web.docs_page import HEADERS, PAGE
 from evergreen.serving.web.openapi import document
 
-TRUTH = "/models/flight-delay/ground-truth"
+TRUTH, METRICS = "/models/flight-delay/ground-truth", "/models/flight-delay/metrics"
+POSTED = {"metrics": [{"name": "revenue_per_call", "value": 1.2}]}
 
 
 class Kept(NoLog):
@@ -33,9 +34,13 @@ class Kept(NoLog):
 
     def __init__(self) -> None:
         self.truths: list[tuple[str, Truth]] = []
+        self.metrics: list[tuple[str, UserMetric]] = []
 
     def add_truth(self, model: str, records: Sequence[Truth]) -> None:
         self.truths += [(model, record) for record in records]
+
+    def add_metrics(self, model: str, records: Sequence[UserMetric]) -> None:
+        self.metrics += [(model, record) for record in records]
 
 
 class Table:
@@ -102,6 +107,54 @@ def test_ground_truth_that_is_not_kept(changed: dict[str, Any], status: int) -> 
 def test_ground_truth_of_an_unknown_model_and_by_those_with_tokens() -> None:
     assert asked("POST", "/models/nobody/ground-truth", json=told()).status_code == 404
     assert asked("POST", TRUTH, json=told(), tokens=True, on_loopback=False).status_code == 202
+
+
+def test_a_million_labels_in_one_post_are_refused_before_they_are_read() -> None:
+    """Announced or not: no more than the limit is taken into memory, and the answer says what to do instead."""
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1_000_000):
+            sent += 1
+            yield b'{"inference_id": "01890a5d-ac96-774b-bcce-b302099a8057", "label": 1},'
+
+    headers = {"content-type": "application/json"}
+    response = asked("POST", TRUTH, content=chunks(), headers=headers)
+    assert response.status_code == 413
+    assert sent < 200
+    (problem,) = response.json()["error"]["problems"]
+    assert (problem["found"], problem["allowed"]) == ("more than 5000 bytes", "at most 5000 bytes")
+    assert "evergreen ground-truth" in problem["do"]
+    response = asked("POST", TRUTH, content=b"{}", headers={**headers, "content-length": "70000000"})
+    assert (response.status_code, response.json()["error"]["problems"][0]["found"]) == (413, "70000000 bytes")
+
+
+def test_metrics_of_users_are_kept_under_the_name_that_rules_have() -> None:
+    log = Kept()
+    response = asked("POST", METRICS, log=log, json=POSTED)
+    assert (response.status_code, response.json()) == (202, {"accepted": 1})
+    ((model, one),) = log.metrics
+    assert (model, one.name, one.value) == ("flight-delay", "user.revenue_per_call", 1.2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"on_loopback": False}, 403),
+        ({"headers": {"content-type": "text/plain"}}, 415),
+        ({"json": {"metrics": POSTED["metrics"] * 200}}, 413),
+        ({"json": {"metrics": [{"name": "a b", "value": 1}]}}, 422),
+        ({"log": NoLog()}, 503),
+    ],
+)
+def test_metrics_that_are_not_kept(changed: dict[str, Any], status: int) -> None:
+    log = Kept()
+    response = asked("POST", METRICS, **{"log": log, "json": POSTED, **changed})
+    assert response.status_code == status
+    assert response.json()["error"]["problems"]
+    assert log.metrics == []
+    assert asked("POST", "/models/nobody/metrics", json=POSTED).status_code == 404
 
 
 # ------------------------------------------------------------ OpenAPI

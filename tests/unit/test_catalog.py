@@ -128,7 +128,7 @@ WRONG = [
         (17, "triggers[1].schedul", "unknown key 'schedul'", "schedule, new_data", "Did you mean 'schedule'?"),
     ]),
     (("length: 14d, min_rows: 1000}", "length: 14d}\nmin_rows: 5"), [
-        (15, "min_rows", "unknown key", "name, owner", "stands under window.holdout and triggers[].new_data."),
+        (15, "min_rows", "unknown key", "name, owner", "stands under window.holdout and triggers[].new_data and mon"),
     ]),
     (("task: binary_classification", "task: binary_clasification"), [
         (2, "task", "'binary_clasification'", "binary_classification, multiclass_classification, regression",
@@ -312,7 +312,7 @@ def test_a_problem_is_one_readable_paragraph(project: Path) -> None:
     write_spec(project, "delay", ("- schedule:", "- schedul:"))
     assert str(only_problem(project)) == (
         "models/delay/model.yaml:17: triggers[1].schedul: found unknown key 'schedul'; "
-        "allowed: schedule, new_data, upstream. Did you mean 'schedule'?"
+        "allowed: schedule, new_data, upstream, metric, recall. Did you mean 'schedule'?"
     )
 
 

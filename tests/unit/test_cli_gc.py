@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from commands import Run
 from evergreen import wiring
 from evergreen.core.ports import Ledger, Store
+from evergreen.core.records import MetricPoint
 from records import make_candidate, make_snapshot
 from spec_project import make_project, write_spec
 
@@ -88,6 +90,19 @@ def test_a_held_model_and_one_with_a_broken_spec_are_left_alone(
     write_spec(project, "delay", ("task:", "tsk:"))
     assert "its spec has a problem: `evergreen check`" in run("gc", "--model", "delay").words
     assert len(store.keys("")) == 4
+
+
+def test_values_of_metrics_go_but_those_that_rules_look_at(run: Run, ledger: Ledger, project: Path) -> None:
+    rule = "monitoring: {alerts: [{name: volume.rows, below: 1}]}"
+    write_spec(project, "delay", ("name: delay\n", f"name: delay\n{rule}\n"))
+    point = MetricPoint("delay", 1, "volume.rows", "", OLD - timedelta(days=1), OLD, 9.0, 9, OLD)
+    ledger.points.put([point, replace(point, name="labels.fraction")])
+    told = run("gc", "--dry-run")
+    assert "Values of metrics that would go: 1" in told.words
+    assert len(ledger.points.latest("delay")) == 2
+    assert run("gc", "--json").json["points"] == {"delay": 1}
+    assert ledger.points.latest("delay") == [point]
+    assert run("gc").out.startswith("There is nothing to remove.")
 
 
 def test_an_unknown_model_is_told(run: Run, ledger: Ledger) -> None:

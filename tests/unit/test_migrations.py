@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,17 @@ from evergreen.adapters.ledger import open_ledger
 from evergreen.adapters.ledger.engine import Database, LedgerRefused
 from evergreen.adapters.ledger.tables import HEAD, VERSION_TABLE, UtcTime, metadata
 from evergreen.adapters.ledger.upgrade import MIGRATIONS, run_alembic
-from evergreen.core.records import CandidateState, GateResult, GateState, Hold, ReleaseKind, RolloutState, Verdict
+from evergreen.core.records import (
+    CandidateState,
+    GateResult,
+    GateState,
+    Hold,
+    ReleaseKind,
+    RolloutPlan,
+    RolloutState,
+    TripKind,
+    Verdict,
+)
 from evergreen.core.verdict_json import digest, to_json
 from ledgers import KINDS, LATER, passed, release, roll_back, url_of
 from records import AS_OF, NOW, WATERMARK, make_candidate, make_request_args, make_snapshot, make_verdict
@@ -184,7 +194,37 @@ def _fill_0004(connection: Connection) -> None:
     _insert(connection, "release_event", release_id="m-prepared", **event)
 
 
-FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003, "0004": _fill_0004}
+# As revision 0005 wrote it: lengths in seconds.
+PLAN_OF_0005 = {
+    "shadow": 300.0,
+    "canary": [5, 25],
+    "step": 90.0,
+    "bake": 600.0,
+    "min_requests": 200,
+    "error_rate": 0.01,
+    "latency_p99_ms": None,
+    "prediction_psi": 0.3,
+}
+
+
+def _fill_0005(connection: Connection) -> None:
+    """A row in every table that revision 0005 added, and a release of n that is on trial."""
+    row = vars(make_candidate(model="n", version=3))
+    _insert(connection, "candidate", **{**row, "state": "passed", "verdict": to_json(make_verdict())})
+    trial = {"id": "n-trial", "model": "n", "version": 3, "bundle": f"{3:064x}", "generation": -1, "seen": 2}
+    told = {"pool": "default", "request_id": "request-3", "released_by": "auto", "reason": "gates"}
+    stage = {"state": "canary", "weight": 5, "stage_since": NOW, "plan": PLAN_OF_0005}
+    _insert(connection, "release", **trial, **told, **stage, watermark=WATERMARK, released_at=NOW)
+    _insert(connection, "trip", release_id="gone", replica="r1", kind="faults", reason="5 faults", at=NOW)
+    arm = {"release_id": "n-trial", "stage": "canary-5", "arm": "challenger", "replica": "r1", "boot": "boot-1"}
+    _insert(connection, "arm_count", **arm, requests=10, faults=1, latency=[4, 6], predictions=[3, 7])
+    served = {"model": "n", "pool": "default", "pinned": True, "log_sample": 0.5, "not_logged": ["name"]}
+    _insert(connection, "serving_settings", **served, max_concurrent=9)
+    step = {"pool": "default", "active": "blue", "change": "started", "by": "ops", "reason": "image abc", "at": NOW}
+    _insert(connection, "pool_event", **step)
+
+
+FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003, "0004": _fill_0004, "0005": _fill_0005}
 
 
 def _ledger_of(revision: str, url: str) -> None:
@@ -309,6 +349,30 @@ def test_a_release_that_revision_0004_prepared_has_no_plan_and_goes_live(kind: s
     assert (ledger.trials.trips(["m-prepared"]), ledger.settings.of("default")) == ({}, {})
     assert ledger.releases.go_live(prepared.id, LATER).generation == 4
     assert [notice.id for notice in ledger.notices.latest(9)] == ["notice-1"]
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_a_trial_that_revision_0005_began_goes_on(kind: str, tmp_path: Path) -> None:
+    url = url_of(kind, tmp_path)
+    _ledger_of("0005", url)
+    ledger = open_ledger(url)
+    [trial] = ledger.releases.on_trial()
+    assert (trial.id, trial.stage, trial.stage_since, trial.seen) == ("n-trial", "canary-5", NOW, 2)
+    assert trial.plan == RolloutPlan(
+        shadow=timedelta(minutes=5),
+        canary=(5, 25),
+        step=timedelta(seconds=90),
+        bake=timedelta(minutes=10),
+        min_requests=200,
+        error_rate=0.01,
+        prediction_psi=0.3,
+    )
+    assert [one.latency for one in ledger.trials.counts("n-trial")] == [(4, 6)]
+    assert ledger.trials.trips(["gone"])["gone"].kind is TripKind.FAULTS
+    assert ledger.settings.of("default")["n"].not_logged == ("name",)
+    assert [step.active for step in ledger.pools.history("default")] == ["blue"]
+    assert ledger.releases.go_live(trial.id, LATER).generation == 3
+    assert (ledger.points.latest("n"), ledger.alerts.states(), ledger.alerts.history()) == ([], {}, [])
 
 
 @pytest.mark.parametrize("kind", SQL)

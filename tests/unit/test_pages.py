@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,15 +29,19 @@ from evergreen.core.catalog import Catalog
 from evergreen.core.metrics import Task
 from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
 from evergreen.core.records import (
+    Alert,
     ApprovalState,
     ArmCount,
     CandidateState,
     Cause,
     GateResult,
     GateState,
+    MetricPoint,
     RequestState,
     RolloutPlan,
     RolloutState,
+    RuleState,
+    Severity,
     SliceResult,
     Trip,
     TripKind,
@@ -59,6 +64,7 @@ PATHS = [
     "/evergreen/models/m",
     "/evergreen/models/m/versions/2",
     "/evergreen/models/m/versions/2/by_period.svg",
+    "/evergreen/models/m/versions/2/report",
     "/evergreen/files/pages.css",
     "/evergreen/files/framed.js",
     "/evergreen/files/icon.svg",
@@ -671,6 +677,85 @@ def test_a_store_that_does_not_answer_is_said_and_not_a_blank_page(world):
     text, _ = page(world.ask("/evergreen/models/m/versions/2"), 503)
     assert "the bucket is gone" in text
     assert "Traceback" not in text
+
+
+# ---------------------------------------------------------------- what the monitor found
+
+
+def alert_of(**changes):
+    made = Alert("a", "m", "psi", "drift.psi.max", "", Severity.CRITICAL, 1, 0.31, 0.2, "above", "1d", 900, NOW, 0.37)
+    return replace(made, **changes)
+
+
+def test_a_models_page_leads_from_an_alert_to_its_run_its_version_and_the_report(world):
+    world.released()
+    request = world.ledger.requests.open(**make_request_args(dedupe_key="metric", run_id="run 7"))
+    world.ledger.models.add_candidate(make_candidate(version=2, request_id=request.id))
+    world.ledger.alerts.open(alert_of(slice="carrier=UA"), RuleState("m", "psi", alert_id="a"))
+    world.ledger.alerts.update("a", request_id=request.id)
+    world.store.put(ev.key("m", 2, "report.html"), b"<!doctype html>")
+    text, sound = page(world.ask("/evergreen/models/m"))
+    assert "alerts" in sound.ids
+    assert "closed-alerts" not in sound.ids
+    assert "carrier UA" in text
+    assert "0.37" in text
+    assert "above 0.2" in text
+    assert {"/dags/m/runs/run%207", "/evergreen/models/m/versions/2"} <= set(sound.links)
+    assert "/evergreen/models/m/versions/2/report" in sound.links
+    _, sound = page(world.ask("/evergreen/models/m/versions/2"))
+    assert "/evergreen/models/m/versions/2/report" in sound.links
+
+
+def test_an_alert_that_is_closed_says_why_and_names_are_escaped(world):
+    world.released()
+    state = RuleState("m", "psi", alert_id="a")
+    world.ledger.alerts.open(alert_of(metric=EVIL, slice=f"x={EVIL}"), state)
+    world.ledger.alerts.close("a", state, why=f"it went {EVIL}", value=0.1, now=NOW)
+    text, sound = page(world.ask("/evergreen/models/m"))
+    assert "closed-alerts" in sound.ids
+    assert "alerts" not in sound.ids
+    assert EVIL not in text
+    assert text.count("&lt;script&gt;") >= 3
+
+
+def test_metrics_are_drawn_by_period_with_their_interval_and_the_releases(world):
+    world.released()
+    start = NOW - timedelta(days=3)
+    world.ledger.points.put(
+        MetricPoint("m", 1, name, "", start + day, start + day + timedelta(days=1), value, 900, NOW, low, high)
+        for day in map(timedelta, range(3))
+        for name, value, low, high in (
+            ("quality.realised.auc", 0.7, 0.65, 0.75),
+            ("quality.realised.brier", 0.2, None, None),
+            ("drift.psi.max", 0.1, None, None),
+        )
+    )
+    text, _ = page(world.ask("/evergreen/models/m"))
+    assert text.count("<svg") == 2
+    assert text.count("<polygon") == 1
+    assert text.count(">v1<") == 2
+    assert "0.7 (0.65 to 0.75)" in text
+    assert "brier" not in text
+
+
+def test_a_model_without_metrics_or_a_report_says_what_makes_them(world):
+    world.released()
+    text, _ = page(world.ask("/evergreen/models/m"))
+    assert "The monitor has written no metric since" in text
+    assert "evergreen report m" in text
+
+
+def test_a_report_is_served_as_it_is_with_no_right_to_fetch_or_to_run_anything(world):
+    world.judged()
+    world.store.put(ev.key("m", 2, "report.html"), b"<!doctype html><title>r</title>")
+    answer = world.ask("/evergreen/models/m/versions/2/report")
+    assert answer.content == b"<!doctype html><title>r</title>"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
+    assert "script" not in policy
+    text, _ = page(world.ask("/evergreen/models/m/versions/1/report"), 404)
+    assert "evergreen report m" in text
+    page(world.ask("/evergreen/models/..%2Fm/versions/2/report"), 404)
 
 
 # ---------------------------------------------------------------- what they cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,9 @@ from tests.logged import answer, asked, loaded, predictions_in, truth_in
 
 from evergreen.adapters.parquet_parts import ArrowParts
 from evergreen.core.forgotten import Forgotten, hash_of
-from evergreen.core.logged_parts import FORGOTTEN, PREDICTIONS, day_of
+from evergreen.core.logged_parts import FORGOTTEN, METRICS, PREDICTIONS, day_of
 from evergreen.core.ports import Store
-from evergreen.core.records import Truth
+from evergreen.core.records import Truth, UserMetric
 from evergreen.fakes.store import InMemoryStore
 from evergreen.serving.limits import LogLimits
 from evergreen.serving.log import prediction_log, segments
@@ -426,12 +427,25 @@ def test_ground_truth_is_filed_by_the_day_of_the_answer(replica: Replica, model:
     assert len(days) == 2
 
 
+def test_users_metrics_are_filed_by_the_day_that_they_are_of(replica: Replica) -> None:
+    first, second = UserMetric("user.a", 1.5, 1_700_000_000_000, "shop"), UserMetric("user.b", 2, 1_700_100_000_000)
+    replica.log.add_metrics("flight-delay", [first, second])
+    replica.ship()
+    keys = replica.store.keys(METRICS)
+    assert [key.split("/")[2:4] for key in keys] == [["flight-delay", "2023-11-14"], ["flight-delay", "2023-11-16"]]
+    rows = pl.concat(pl.read_parquet(io.BytesIO(replica.store.get(key))) for key in keys)
+    assert rows.drop("at").rows() == [("user.a", 1.5, "shop"), ("user.b", 2.0, None)]
+    assert rows["at"].dt.epoch("ms").to_list() == [first.at, second.at]
+
+
 def test_a_server_without_a_log_takes_no_ground_truth(model: LoadedModel) -> None:
     log = NoLog()
     log.add(model, "champion", [asked()], np.zeros(1, np.float32), ["x"])
     assert (log.reasons(), log.shipping().backlog) == ([], 0)
     with pytest.raises(RequestRefused, match="keeps no log"):
         log.add_truth("m", [])
+    with pytest.raises(RequestRefused, match="keeps no log"):
+        log.add_metrics("m", [])
 
 
 # ---------------------------------------------------------------- forgotten people

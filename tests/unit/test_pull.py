@@ -256,3 +256,18 @@ def test_whole_numbers_and_truth_values_are_categories_too() -> None:
     for kind in (pl.Int64, pl.Boolean):
         rows = make_rows().with_columns(carrier=(pl.col("hour") % 2).cast(kind))
         assert World(rows).pull().rows == 846
+
+
+def test_a_window_that_is_chosen_reads_all_that_may_be_chosen_and_not_what_lies_between() -> None:
+    window = {"train": "auto", "tried": ["6h", "12h"], "season": "4d", "holdout": {"length": "12h", "min_rows": 50}}
+    world = World(window=window)
+    snapshot, rows = world.pull(), world.rows()
+    hour, label = timedelta(hours=1), world.spec.label.arrives_after
+    train_end = AS_OF - 12 * hour - label
+    oldest_cut = train_end - 4 * 12 * hour - label
+    assert snapshot.start == oldest_cut - timedelta(days=4)
+    ends, begins = train_end - timedelta(days=4) + 6 * hour, oldest_cut - 12 * hour
+    assert ends < begins
+    assert rows.filter(pl.col("at").is_between(ends, begins, "none")).is_empty()
+    assert rows.filter(pl.col("at") <= ends).height > 0
+    assert rows["at"].is_sorted()

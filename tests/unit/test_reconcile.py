@@ -10,6 +10,7 @@ import pytest
 
 from evergreen.core.addresses import Addresses
 from evergreen.core.errors import EdgeUnavailable
+from evergreen.core.heartbeats import SCHEDULER
 from evergreen.core.ports import Ledger, RunState
 from evergreen.core.reconciling import RECONCILER, STAND_IN, detail_of, persisting, silent, told, troubles_of
 from evergreen.core.records import Cause, Heartbeat, PoolChange, PoolEvent, RequestState, RolloutState
@@ -203,3 +204,15 @@ def test_the_edge_is_tended_where_there_is_one_and_its_silence_stops_nothing_els
     edge.servers = away  # type: ignore[method-assign]
     report = world.once(3 * SECOND)
     assert "does not answer" in report.troubles["edge"].error
+
+
+def test_the_ledger_knows_when_the_scheduler_was_last_heard_of(world: World) -> None:
+    world.once()
+    assert world.ledger.heartbeats.last(SCHEDULER) is None
+    world.runs.heard_at = NOW
+    world.once(timedelta(seconds=15))
+    world.runs.away = True
+    assert "scheduler" in world.once(timedelta(minutes=1)).troubles
+    found = world.ledger.heartbeats.last(SCHEDULER)
+    assert found is not None
+    assert found.at == NOW  # its own time, not that of the look

@@ -16,7 +16,15 @@ from evergreen.adapters.file_store import FileStore
 from evergreen.adapters.parquet_snapshots import ParquetSnapshots
 from evergreen.core import retention as rt
 from evergreen.core.ports import Ledger
-from evergreen.core.records import FLEET, ApprovalState, Candidate, CandidateState, Part, RequestState
+from evergreen.core.records import (
+    FLEET,
+    ApprovalState,
+    Candidate,
+    CandidateState,
+    MetricPoint,
+    Part,
+    RequestState,
+)
 from evergreen.core.requested import again
 from evergreen.core.spec import Retention
 from evergreen.fakes.ledger import in_memory_ledger
@@ -453,3 +461,55 @@ def test_logged_answers_of_a_model_without_a_spec_are_kept_by_the_defaults() -> 
         world.put(f"log/predictions/lost/{day}/{'0' * 32}.parquet", NOW)
     assert world.keep_house().removed == {"predictions": (1, 5)}
     assert len(world.store.keys("log/predictions/lost/2025-03-03")) == 1
+
+
+def test_values_of_metrics_go_with_the_rest_and_those_of_rules_and_of_quality_after_two_years(world: World) -> None:
+    names = ("volume.rows", "drift.psi.max", "quality.realised.auc", "qualityless")
+    ages = (9, 11, 729, 731)
+    points = [
+        MetricPoint("m", 1, name, "", NOW - DAY * (age + 1), NOW - DAY * age, 1.0, 9, NOW)
+        for age in ages
+        for name in names
+    ]
+    world.ledger.points.put(points)
+    corrected = [replace(one, value=2.0) for one in points if one.name == "quality.realised.auc"]
+    world.ledger.points.put(corrected)
+    rule = {"watched": {"m": {"drift.psi.max"}}}
+    told = world.keep_house(dry_run=True, **rule)
+    assert len(world.ledger.points.latest("m")) == len(points)
+    assert world.keep_house(**rule).points == told.points == {"m": 2 * 3 + 1 + 2 + 2}
+    left = world.ledger.points.latest("m")
+    assert {(one.name, (NOW - one.end).days) for one in left} == {
+        *((name, 9) for name in names),
+        *((name, age) for name in names[1:3] for age in (11, 729)),
+    }
+    assert [one.value for one in left if one.name == "quality.realised.auc"] == [2.0, 2.0, 2.0]
+    assert world.keep_house(**rule).points == {}
+    kept = world.ledger.points.history("m", "quality.realised.auc", "", NOW - DAY * 10)
+    assert [one.value for one in kept] == [1.0, 2.0]
+
+
+def test_a_model_that_keeps_more_than_two_years_keeps_all_of_them(world: World) -> None:
+    point = MetricPoint("m", 1, "volume.rows", "", NOW - DAY * 801, NOW - DAY * 800, 1.0, 9, NOW)
+    world.ledger.points.put([point])
+    assert world.keep_house(Retention(keep=900 * DAY)).points == {}
+    assert world.keep_house(Retention(keep=799 * DAY)).points == {"m": 1}
+
+
+def test_values_of_metrics_of_a_model_that_is_left_alone_stay(world: World) -> None:
+    point = MetricPoint("m", 1, "volume.rows", "", NOW - DAY * 801, NOW - DAY * 800, 1.0, 9, NOW)
+    world.ledger.points.put([point])
+    world.ledger.leases.acquire("m", "run-1", DAY, NOW)
+    done = world.keep_house()
+    assert (done.points, done.left_alone) == ({}, {"m": "a run is at work"})
+    assert world.ledger.points.latest("m") == [point]
+
+
+def test_what_the_monitor_counted_goes_with_the_answers_of_its_day() -> None:
+    world = World()
+    for model in ("m", "lost"):
+        for day in ("2025-03-02", "2025-03-03"):
+            world.put(f"monitor/{model}/{day}.tally", NOW)
+        world.put(f"monitor/{model}/notes.txt", NOW - 100 * DAY)
+    assert world.keep_house().removed == {"monitor": (3, 15)}  # of m what is older than 10 days, of lost than 90
+    assert len(world.store.keys("monitor/")) == 3

@@ -248,7 +248,7 @@ def test_types_that_only_a_table_has_are_read_as_training_read_them(world: World
     sealed, files = bundles.seal(files, model="gates", train_key="k", snapshot="none")
     put(world.store, sealed, files)
     release_bundle(world.ledger, sealed, version=1, model="gates")
-    judged = XGBoostTrainer(lambda *_: {}, lambda *_: {}).predict(files, rows)
+    judged = XGBoostTrainer(lambda *_: {}, lambda *_: {}, lambda *_: ()).predict(files, rows)
     assert (world.scored(rows, model="gates")["prediction"].to_numpy() == judged).all()
 
 

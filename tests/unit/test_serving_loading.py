@@ -56,6 +56,13 @@ def test_what_the_trainer_makes_is_loaded_and_answers_its_golden_rows(tmp_path: 
     assert shape == ([-1, 3] if label == "klass" else [-1])
 
 
+def test_what_the_monitor_measures_against_is_verified_and_not_opened(tmp_path: Path) -> None:
+    made, files = resealed(make_bundle()[1], reference_json=b"not JSON", loss_ubj=b"no booster")
+    load_files(tmp_path, made, files)
+    with pytest.raises(BundleRefused, match=r"reference\.json"):
+        load_files(tmp_path, made, {**files, "reference.json": b"changed"})
+
+
 def test_golden_rows_are_compared_relatively_and_absolutely(tmp_path: Path) -> None:
     _, files = make_bundle()
     golden = json.loads(files[bundles.GOLDEN])

@@ -33,7 +33,7 @@ def test_each_way_alone_with_what_is_told_over_it() -> None:
     )
     assert mail.smtp is not None
     assert (mail.smtp.connection, mail.on) == ("mail", [NoticeKind.RELEASED])
-    assert set(slack.on) == set(NoticeKind) - {NoticeKind.RELEASED}
+    assert set(slack.on) == set(NoticeKind) - {NoticeKind.RELEASED, NoticeKind.ALERT_CLOSED}
     assert hook.on == [NoticeKind.SILENT, NoticeKind.FAILED]
     assert make_spec().notify == []
 

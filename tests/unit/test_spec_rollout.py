@@ -99,3 +99,14 @@ def test_only_what_changes_is_written_and_what_has_no_spec_stays(ledger: Ledger)
     moved = {"n": make_spec(name="n", serving={"pool": "fast"})}
     assert publish_settings(ledger, moved) == ["n: serving has its new settings"]
     assert (list(ledger.settings.of("default")), list(ledger.settings.of("fast"))) == (["m"], ["n"])
+
+
+def test_what_the_metrics_page_shows_of_the_rules_is_among_them(ledger: Ledger) -> None:
+    missing = {"name": "missing.max", "above": 0.1}
+    watched = {
+        "fresh_within": "36h",
+        "alerts": [missing, {"name": "volume.rows", "below": 5}, {**missing, "above": 0.5}],
+    }
+    publish_settings(ledger, {"m": make_spec(monitoring=watched)})
+    found = ledger.settings.of("default")["m"]
+    assert (found.fresh_within, found.rule_metrics) == (129_600, ("missing.max", "volume.rows"))

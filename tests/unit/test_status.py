@@ -204,3 +204,8 @@ def test_a_request_that_nobody_has_looked_at_waits_for_the_reconciler(ledger: Le
 def test_a_model_that_is_made_from_others_waits_for_their_release(ledger: Ledger) -> None:
     waiting = row_of(ledger, triggers=[{"new_data": {"min_rows": 5}}, {"upstream": "fares"}]).waiting_for
     assert waiting == "5 new rows or a release of fares"
+
+
+def test_a_model_whose_metrics_start_it_waits_for_them(ledger: Ledger) -> None:
+    waiting = row_of(ledger, triggers=[{"metric": {"name": "drift.psi.max", "above": 0.2}}]).waiting_for
+    assert waiting == "drift.psi.max above 0.2"

@@ -13,6 +13,8 @@ import pytest
 from evergreen.core import bundle
 from evergreen.core.errors import EmptyWindow, RunEnds, TrainingRefused
 from evergreen.core.records import ApprovalState, Candidate, CandidateState
+from evergreen.core.spec import ModelSpec
+from evergreen.core.window_choice import as_text, of_candidate, told
 from judging import NOW, Killed, World
 from training_data import AS_OF, make_rows, make_spec
 
@@ -220,3 +222,58 @@ def outcome(world: World, alive: World | None = None) -> dict[str, Any]:
     ]
     versions = {version: kept.files for version, kept in world.registry.versions.items()}
     return {"candidate": shown, "runs": runs, "versions": versions, "store": world.store.files}
+
+
+# ---------------------------------------------------------------- window.train: auto
+
+
+def chosen_spec(**window: Any) -> ModelSpec:
+    holdout = {"length": "5d", "min_rows": 50}
+    return make_spec(window={"train": "auto", "tried": ["5d", "15d"], "season": None, "holdout": holdout, **window})
+
+
+def test_the_window_is_chosen_before_the_fit_and_stands_in_all_records(world: World) -> None:
+    candidate = world.train(world.request("r"), world.pulled(make_rows(1200)), chosen_spec())
+    choice = of_candidate(candidate)
+    assert choice is not None
+    assert world.trainer.tries == 2 * 4
+    (run,) = world.registry.runs.values()
+    assert run.params["window"] == choice.chosen
+    assert json.loads(run.files["training/window_choice.json"]) == json.loads(as_text(choice))
+    assert told(choice) in run.description
+    days = {"5d": 5, "15d": 15}[choice.chosen]
+    assert run.params["rows"] == str(days * 24 + 1)
+    judged = world.judge(candidate.request_id, candidate.version, chosen_spec())
+    assert judged.made_with == candidate.made_with
+    assert world.reports[0].fitted.height == days * 24 + 1
+
+
+def test_a_retry_finds_the_same_choice_and_a_known_version_is_not_chosen_for_again(world: World) -> None:
+    request, snapshot = world.request("r"), world.pulled(make_rows(1200))
+    dying = world.mortal([10])
+    with pytest.raises(Killed):
+        dying.train(request, snapshot, chosen_spec())
+    first = world.train(request, snapshot, chosen_spec())
+    assert first.made_with == world.train(request, snapshot, chosen_spec()).made_with
+    other = World()
+    again = other.train(other.request("r"), other.pulled(make_rows(1200)), chosen_spec())
+    assert (again.train_key, again.made_with) == (first.train_key, first.made_with)
+
+
+def test_what_is_tried_is_part_of_the_train_key_and_a_run_may_name_a_length(world: World) -> None:
+    snapshot = world.pulled(make_rows(1200))
+    made = [
+        world.train(world.request("r1"), snapshot, chosen_spec()),
+        world.train(world.request("r2"), snapshot, chosen_spec(tried=["5d", "10d"])),
+        world.train(world.request("r3", window_train="15d"), snapshot, chosen_spec()),
+    ]
+    assert len({one.train_key for one in made}) == 3
+    assert of_candidate(made[2]) is None
+
+
+def test_too_little_data_to_choose_trains_on_all_there_is_and_says_so(world: World) -> None:
+    candidate = world.train(world.request("r"), world.pulled(make_rows(250)), chosen_spec())
+    (run,) = world.registry.runs.values()
+    assert world.trainer.tries == 0
+    assert "too little data to try windows on" in run.description
+    assert candidate.data_end == AS_OF - timedelta(days=5 + 1)

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from evergreen.adapters.ledger import open_ledger
 from evergreen.core.errors import EvergreenError
 from evergreen.core.ports import Ledger
+from evergreen.core.recalling import recalled
 from evergreen.core.records import (
     FLEET,
     ON_TRIAL,
@@ -30,12 +31,18 @@ from evergreen.core.records import (
     RequestState,
     RolloutState,
 )
+from evergreen.core.spec_triggers import Recall, Trigger
 from evergreen.core.trial import stages
 from evergreen.core.verdict_json import digest
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.steps.abort import abort
+from evergreen.steps.watch_recall import watch_recall
 from trusting import ASKING, FREE, PROMOTER, SPECS, TASKS, TRIED, Run, World
 
+RECALLING = {
+    name: spec.model_copy(update={"triggers": [Trigger(recall=Recall(every=timedelta(hours=6)))]})
+    for name, spec in SPECS.items()
+}
 MODELS = st.sampled_from([ASKING, FREE, TRIED])
 LIVES = st.one_of(st.just(0), st.integers(1, 15))  # a process is killed before its call of this number, or never
 PICK = st.integers(0, 99)
@@ -122,6 +129,11 @@ class Trust(RuleBasedStateMachine):
         self.ledger.requests.open(
             model=model, source=spec.source.id, cause=Cause.METRIC, now=self.world.now, **about  # type: ignore[arg-type]
         )  # fmt: skip
+
+    @rule(model=MODELS, gates=st.booleans())
+    def a_recall_is_due(self, model: str, gates: bool) -> None:
+        self.world.gates = gates
+        watch_recall(self.ledger, {model: RECALLING[model]}, now=self.world.now)
 
     @precondition(lambda self: self.world.at_work())
     @rule(pick=PICK, tasks=NUMBER_OF_TASKS, lives=LIVES)
@@ -306,6 +318,16 @@ class Trust(RuleBasedStateMachine):
             assert now[version] in REFUSED or version in self.world.reopened, f"{version} is {now[version]}"
         self.refused = {version for version, state in now.items() if state in REFUSED}
         self.world.reopened -= self.refused
+
+    @invariant()
+    def what_is_recalled_was_good_before_and_stays_as_it_was(self) -> None:
+        for model in SPECS:
+            for one in self.ledger.models.candidates(model):
+                if (of := recalled(one)) is not None:
+                    first = self.ledger.models.candidate(model, of)
+                    assert recalled(first) is None
+                    assert first.verdict is not None
+                    assert first.verdict.request_id != one.request_id
 
     # ------------------------------------------------------------ and in the end
 

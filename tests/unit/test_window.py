@@ -8,7 +8,7 @@ from evergreen.core.window import window
 
 def test_holdout_gap_and_training_window_are_counted_back_from_as_of() -> None:
     spec = SimpleNamespace(
-        window=SimpleNamespace(train=timedelta(days=90), holdout=SimpleNamespace(length=timedelta(days=14))),
+        window=SimpleNamespace(lengths=[timedelta(days=90)], holdout=SimpleNamespace(length=timedelta(days=14))),
         label=SimpleNamespace(arrives_after=timedelta(days=1)),
     )
     found = window(spec, datetime(2013, 3, 31, 4, tzinfo=UTC))  # type: ignore[arg-type]

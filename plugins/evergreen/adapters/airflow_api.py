@@ -185,6 +185,12 @@ class AirflowApi:
         found = self._send("GET", "monitor/health", None).json()
         return {name: (part or {}).get("status") for name, part in found.items()}
 
+    def scheduler_heard_at(self) -> datetime | None:
+        """See Runs."""
+        found = _checked("GET", "monitor/health", self._send("GET", "monitor/health", None))
+        heard = (found.get("scheduler") or {}).get("latest_scheduler_heartbeat")
+        return datetime.fromisoformat(heard) if heard else None
+
     def import_errors(self) -> dict[str, str]:
         """Stack trace by the DAG file that does not load."""
         found = self._ask("GET", "importErrors?limit=1000")["import_errors"]

@@ -35,7 +35,7 @@ _NO_PREDICTIONS = {
 
 
 class LoggedPredictions:
-    """The Predictions of a store. Parts come and go while this reads: one that is gone has no rows."""
+    """The Predictions and LoggedParts of a store. Parts come and go while this reads: one that is gone has no rows."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -71,9 +71,9 @@ class LoggedPredictions:
         day, wanted = parts.day_of(told), pl.col(parts.ID) == inference_id.lower()
         keys = [key for key in self._store.keys(parts.PREDICTIONS) if parts.day_of_part(key) == day]
         for key in sorted(keys, key=lambda key: _distance(key, told)):
-            ids = self._part(key, [parts.ID])
+            ids = self.part(key, [parts.ID])
             if ids is not None and ids.filter(wanted).height:
-                rows = self._part(key)
+                rows = self.part(key)
                 if rows is not None and (row := rows.filter(wanted)).height:
                     return _as_row(key.split("/")[2], row.row(0, named=True))
         return None
@@ -82,7 +82,7 @@ class LoggedPredictions:
         """The inference ids of answers whose key and time (Unix ms) are wanted; those without a key are not asked."""
         found = []
         for key in self._store.keys(f"{parts.PREDICTIONS}{model}/"):
-            rows = self._part(key, [parts.ID, parts.AT, parts.KEY])
+            rows = self.part(key, [parts.ID, parts.AT, parts.KEY])
             if rows is None:
                 continue
             named = rows.filter(pl.col(parts.KEY).is_not_null()).with_columns(pl.col(parts.AT).dt.epoch("ms"))
@@ -103,10 +103,10 @@ class LoggedPredictions:
     def _without(self, key: str, gone: pl.Series) -> int:
         """Rewrite one part; how many rows went."""
         hit = pl.col(parts.ID).is_in(gone.implode())
-        ids = self._part(key, [parts.ID])
+        ids = self.part(key, [parts.ID])
         if ids is None or not (count := ids.filter(hit).height):
             return 0
-        rows = self._part(key)
+        rows = self.part(key)
         if rows is None:
             return 0
         left = rows.filter(~hit)
@@ -123,10 +123,23 @@ class LoggedPredictions:
     ) -> Iterator[pl.DataFrame]:
         for key in self._store.keys(f"{folder}{model}/"):
             day = parts.day_of_part(key)
-            if day is not None and first <= day <= last and (rows := self._part(key, columns)) is not None:
+            if day is not None and first <= day <= last and (rows := self.part(key, columns)) is not None:
                 yield rows
 
-    def _part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
+    def parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of a day's answers, in order: that of their first rows."""
+        return self._store.keys(f"{parts.PREDICTIONS}{model}/{day}/")
+
+    def truth_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of ground truth about a day's answers, in order."""
+        return self._store.keys(f"{parts.TRUTH}{model}/{day}/")
+
+    def metric_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of users' metrics of a day, in order."""
+        return self._store.keys(f"{parts.METRICS}{model}/{day}/")
+
+    def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
+        """The rows of a part, of these columns those that it has; none where it is gone."""
         try:
             data = self._store.get(key)
         except KeyError:  # removed since it was listed

@@ -12,7 +12,7 @@ from arro3.core import Array, ChunkedArray, DataType, Table, list_array
 from arro3.io import write_parquet
 
 from evergreen.core import logged_parts as parts
-from evergreen.core.records import LoggedRows, Truth
+from evergreen.core.records import LoggedRows, Truth, UserMetric
 
 _STRING = DataType.string()
 _TIME = DataType.timestamp("ms", tz="UTC")
@@ -46,6 +46,17 @@ class ArrowParts:
                 parts.ID: _strings([one.inference_id for one in records]),
                 parts.LABEL: Array(numbers, type=DataType.float64()),
                 parts.LABEL_TEXT: _strings([one.label if isinstance(one.label, str) else None for one in records]),
+                parts.AT: _times(np.array([one.at for one in records], np.int64)),
+                parts.CALLER: _strings([one.caller or None for one in records]),
+            }
+        )
+
+    def metrics(self, records: Sequence[UserMetric]) -> bytes:
+        """A part of users' metrics."""
+        return _parquet(
+            {
+                parts.NAME: _strings([one.name for one in records]),
+                parts.VALUE: Array.from_numpy(np.array([one.value for one in records], np.float64)),
                 parts.AT: _times(np.array([one.at for one in records], np.int64)),
                 parts.CALLER: _strings([one.caller or None for one in records]),
             }

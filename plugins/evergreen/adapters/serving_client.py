@@ -9,9 +9,9 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from evergreen.core.errors import ServingFailed
@@ -19,6 +19,7 @@ from evergreen.core.ports import Answer
 
 TIMEOUT = 30.0  # seconds
 READY = "/v2/health/ready"
+_Read = TypeVar("_Read")
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
@@ -72,8 +73,25 @@ class HttpServingConnection:
 
         `milliseconds` are from sending the request to having read the answer.
         """
-        path = f"{self._root}/models/{quote(model, safe='')}/predict"
-        body = json.dumps({"records": list(rows)}, allow_nan=False).encode()
+        return self._ask(
+            model, "predict", rows, http.client.OK, lambda found, ms: Answer(found["version"], found["predictions"], ms)
+        )
+
+    def tell(self, model: str, records: Sequence[Mapping[str, Any]]) -> int:
+        """POST ground truth (inference_id, label, at); how many records were kept. Raises ServingFailed as predict."""
+        return self._ask(model, "ground-truth", records, http.client.ACCEPTED, lambda found, ms: int(found["accepted"]))
+
+    def _ask(
+        self,
+        model: str,
+        what: str,
+        records: Sequence[Mapping[str, Any]],
+        good: int,
+        read: Callable[[Any, float], _Read],
+    ) -> _Read:
+        """POST records; what `read` makes of the answer and its milliseconds where its status is the good one."""
+        path = f"{self._root}/models/{quote(model, safe='')}/{what}"
+        body = json.dumps({"records": list(records)}, allow_nan=False).encode()
         try:
             begun = time.perf_counter()
             status, text = self._post(path, body)
@@ -83,8 +101,8 @@ class HttpServingConnection:
             raise ServingFailed(f"POST {path} at {at} did not answer: {error or type(error).__name__}") from error
         try:
             found = json.loads(text)
-            if status == http.client.OK:
-                return Answer(found["version"], found["predictions"], milliseconds)
+            if status == good:
+                return read(found, milliseconds)
             said = _message(found["error"])
         except (ValueError, KeyError, TypeError):
             said = text.decode(errors="replace")[:300]

@@ -7,16 +7,21 @@ import sys
 import typer
 
 from evergreen.cli.abort import abort
+from evergreen.cli.alerts import alerts
 from evergreen.cli.approve import approve, reject
 from evergreen.cli.backfill import backfill
 from evergreen.cli.check import check, schema
 from evergreen.cli.forget import forget
 from evergreen.cli.gc import gc
+from evergreen.cli.ground_truth import ground_truth
 from evergreen.cli.history import history
 from evergreen.cli.hold import hold, release_hold
+from evergreen.cli.metrics import metrics
 from evergreen.cli.new import new
 from evergreen.cli.open import open
 from evergreen.cli.promote import promote
+from evergreen.cli.replay import replay
+from evergreen.cli.report import report
 from evergreen.cli.retrain import retrain
 from evergreen.cli.rollback import rollback
 from evergreen.cli.score import score
@@ -51,8 +56,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 COMMANDS = (
-    new, check, status, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold, release_hold,
-    history, trace, score, forget, gc, up, open, down, demo, schema,
+    new, check, status, alerts, metrics, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold,
+    release_hold, history, trace, score, ground_truth, replay, report, forget, gc, up, open, down, demo, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

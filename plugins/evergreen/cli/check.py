@@ -11,6 +11,7 @@ from evergreen import wiring
 from evergreen.cli.screen import AsJson, counted, print_json
 from evergreen.core.catalog import Catalog, load_catalog, read_defaults, render
 from evergreen.core.spec import ModelSpec
+from evergreen.core.spec_fields import format_duration
 
 
 def check(as_json: AsJson = False) -> None:
@@ -52,6 +53,8 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
     starts = [f"cron '{line}'" for line in spec.schedule]
     starts += [f"{spec.new_data.min_rows:,} new rows"] if spec.new_data else []
     starts += [f"a release of {name}" for name in spec.upstream]
+    starts += [f"a recall every {format_duration(spec.recall.every)}"] if spec.recall else []
+    starts += [rule.words for rule in spec.metric]
     return {
         "model": spec.name,
         "task": spec.task.value,

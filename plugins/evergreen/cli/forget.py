@@ -29,7 +29,9 @@ def forget(
     prediction log, and ground truth of the same inference ids with it. Rows that
     serving has not brought into the store yet are left out as it does, within
     seconds; ground truth that is told later of a row that went is left out too.
-    What this cannot reach: snapshots and models that were trained on such rows.
+    Pages of `evergreen report` go from the store. What this cannot reach:
+    snapshots, models that were trained on such rows, and reports in MLflow and in
+    files, until the next report of that version takes their place.
 
     \b
     The ledger keeps who asked, when and why, and the sha256 of the key, not the

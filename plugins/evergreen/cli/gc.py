@@ -30,7 +30,8 @@ def gc(
     evidence and rows set aside that are older than `retention.keep` and belong to
     no version that is live, was live before, is prepared, asked about, at work,
     to be judged again, or among the newest. A model that is held, at work, or
-    whose spec has a problem is left alone. The control ledger loses nothing.
+    whose spec has a problem is left alone. The control ledger loses only values
+    of metrics older than that; quality, and what rules look at, keeps two years.
 
     \b
     --json names every file.
@@ -53,6 +54,8 @@ def gc(
         wiring.store(settings),
         {name: spec.retention for name, spec in specs.items()},
         now=datetime.now(UTC),
+        watched={name: {rule.name for rule in spec.rules} for name, spec in specs.items()},
+        recalls={name: spec.recall.versions for name, spec in specs.items() if spec.recall},
         leave=leave,
         only=model or None,
         dry_run=dry_run,
@@ -66,21 +69,23 @@ def gc(
 def _as_dict(done: Housekept, *, dry_run: bool) -> dict[str, Any]:
     files = [{"model": model, "kind": kind, "key": file.key, "bytes": file.size} for model, kind, file in done.files]
     kept = {model: {str(version): why for version, why in versions.items()} for model, versions in done.kept.items()}
-    return {"dry_run": dry_run, "files": files, "kept": kept, "left_alone": done.left_alone}
+    return {"dry_run": dry_run, "files": files, "points": done.points, "kept": kept, "left_alone": done.left_alone}
 
 
 def _show(done: Housekept, *, dry_run: bool) -> None:
     if done.files:
         typer.echo("Would be removed:" if dry_run else "Removed:")
         console().print(_table(done))
-    else:
+    elif not done.points:
         typer.echo("There is nothing to remove.")
+    if done.points:
+        typer.echo(f"Values of metrics {'that would go' if dry_run else 'removed'}: {sum(done.points.values()):,}")
     versions = [(f"{name} version {version}", why) for name, kept in done.kept.items() for version, why in kept.items()]
     told = [*versions, *((f"all of {model}", why) for model, why in sorted(done.left_alone.items()))]
     if told:
         typer.echo("\nKept:")
         console().print(_rows(("what", 40), ("why", 38), rows=told))
-    if dry_run and done.files:
+    if dry_run and (done.files or done.points):
         typer.echo("\nNothing was changed. `evergreen gc` removes what is listed.")
 
 

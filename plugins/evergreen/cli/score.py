@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,7 @@ import typer
 
 from evergreen import wiring
 from evergreen.cli.known import existing_ledger, known_model, whoever_asks
-from evergreen.cli.screen import AsJson, console, counted, print_json
+from evergreen.cli.screen import AsJson, counted, print_json, progress_bar
 
 if TYPE_CHECKING:
     from evergreen.scoring import Scored
@@ -67,7 +65,7 @@ def score(
     from evergreen import scoring
 
     order = scoring.Order(model, input, output, version, _names(keep), force)
-    with _bar() as progress:
+    with progress_bar("Scoring") as progress:
         done = scoring.score(
             order, ledger, wiring.store(settings), by=whoever_asks(), act=uuid.uuid4().hex, progress=progress
         )
@@ -86,18 +84,6 @@ def _without_scikit_learn() -> None:
 def _names(keep: str) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name.strip() for name in keep.split(",") if name.strip()))
     return names or None
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's stderr, which is gone at the end; nothing elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = console(stderr=True)
-    parts = [TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn()]
-    with Progress(*parts, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, rows: bar.update(task, completed=done, total=rows)
 
 
 def _told(done: Scored, seconds: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ from evergreen.core.slot_health import told
 from evergreen.core.status import Facts, ModelStatus, facts_of, status_of
 from evergreen.core.trial import milliseconds
 from evergreen.core.trial_status import StageRow, TrialStatus, trials
+from evergreen.core.watching import MONITOR, first_release
+from evergreen.core.watching import told as told_of_monitor
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +64,7 @@ def status(
         console().print("", _stages(rows[0].trial, now))
     if rows and not model:
         console().print("", _table(rows, now))
-        for line in [*_trials(rows), *_holds(rows), *_reconciler(settings, now), *_slots(settings, now)]:
+        for line in [*_trials(rows), *_holds(rows), *_background(settings, catalog.specs, now), *_slots(settings, now)]:
             typer.echo(line)
     if catalog.problems:
         typer.echo(
@@ -76,15 +79,16 @@ def _where_else() -> str:
     return "Not running: `evergreen up` starts it."
 
 
-def _reconciler(settings: wiring.Settings, now: datetime) -> list[str]:
-    """What is wrong with the reconciler, where Airflow runs: here, or where this is asked in a container."""
+def _background(settings: wiring.Settings, specs: Mapping[str, ModelSpec], now: datetime) -> list[str]:
+    """What is wrong with reconciler and monitor, where Airflow runs: here, or where this is asked in a container."""
     from evergreen import supervisor
 
     if not (supervisor.running(settings) or os.environ.get("AIRFLOW__API__BASE_URL")):
         return []
-    beat = wiring.ledger(settings).heartbeats.last(RECONCILER)
-    lines = [_filled(line) for line in told_of_reconciler(beat, now)]
-    return ["", *lines] if lines else []
+    ledger = wiring.ledger(settings)
+    lines = told_of_reconciler(ledger.heartbeats.last(RECONCILER), now)
+    lines += told_of_monitor(specs, ledger.heartbeats.last(MONITOR), first_release(ledger), now)
+    return ["", *map(_filled, lines)] if lines else []
 
 
 def _slots(settings: wiring.Settings, now: datetime) -> list[str]:
@@ -122,7 +126,8 @@ def _champion(row: ModelStatus, now: datetime) -> str:
         return "none yet"
     data = f"\ndata to {row.data_until:%Y-%m-%d}" if row.data_until else ""
     back = f"\nrolled back by {row.released_by}" if row.rolled_back else ""
-    return f"version {row.version}{back}\n{readable_age(now - row.released_at)} old{data}"
+    again = f"\n{row.recalled.partition(':')[0]}" if row.recalled else ""
+    return f"version {row.version}{back}{again}\n{readable_age(now - row.released_at)} old{data}"
 
 
 def _trigger(row: ModelStatus, now: datetime) -> str:
@@ -180,6 +185,9 @@ def _one(row: ModelStatus, now: datetime) -> list[str]:
         "champion": ", ".join(_champion(row, now).split("\n")),
         "on trial": str(row.trial) if row.trial else "",
         "released by": "" if row.rolled_back else row.released_by or "",
+        "window": row.window,
+        "metric": row.recovery,
+        "recalled": row.recalled,
         "hold": row.hold,
         "last trigger": ", ".join(_trigger(row, now).split("\n")),
         "run": row.run_id or "",

@@ -6,7 +6,10 @@
     schema.json     {"task", "features": [{"name", "kind": "number" | "category", "categories": […]}],
                      "unknown_category": "missing" | "refuse", "classes": n for multiclass}
     golden.json     {"rows": [{feature: value or null}], "predictions": [number or list]}
+    reference.json  what training saw, and what the monitor measures against (core.monitoring.reference)
+    loss.ubj        of a regression: a booster that tells by how much it will be off
 
+Serving answers from the first four; older bundles have no others.
 The bundle's id is the sha256 of manifest.json, which names the sha256 of every other file: one hash vouches for
 all. It lies in the store under `bundles/<id>/`. Nothing in it is a pickle.
 """

@@ -23,7 +23,7 @@ from evergreen.core.spec_shape import dotted
 from evergreen.core.suites import check_suite
 from evergreen.core.upstreams import upstream_problems
 
-__all__ = ["Catalog", "Problem", "load_catalog", "read_defaults", "render"]
+__all__ = ["Catalog", "Problem", "load_catalog", "read_changed", "read_defaults", "render"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 NAME_WORDS = "up to 60 lower-case letters, digits and -"
@@ -59,6 +59,26 @@ def load_catalog(root: Path, only: str | None = None) -> Catalog:
         problems += _other_suites(root, suites)
         problems += _without_their_upstream(specs, layers)
     return Catalog(dict(sorted(specs.items())), in_order(problems))
+
+
+def read_changed(root: Path, model: str, file: Path) -> Catalog:
+    """The spec of this model as another file has it, merged with `_defaults.yaml` and checked; what is wrong with it.
+
+    `file` as it is to be named. The upstream models are not looked at. Raises OSError where it cannot be read.
+    """
+    defaults, problems = _read_defaults(root)
+    own, wrong = _read_layer(Path(), str(file))
+    if own is None or defaults is None:
+        return Catalog(problems=in_order([*problems, *wrong]))
+    layer = merge(defaults, own)
+    spec, more = _spec(layer, partial=False)
+    problems += [*wrong, *more]
+    if spec:
+        problems += check_suite(root, spec.validation.suite, spec=spec, named_at=layer.place(("validation", "suite")))
+    if spec and spec.name != model:
+        do = f"Write name: {model}, or replay {spec.name}."
+        problems += [Problem(*layer.place(("name",)), "name", f"'{spec.name}'", f"'{model}', which is replayed", do)]
+    return Catalog({model: spec} if spec and not problems else {}, in_order(problems))
 
 
 def read_defaults(root: Path) -> dict[str, Any]:

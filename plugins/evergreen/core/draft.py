@@ -95,6 +95,10 @@ def model_yaml(draft: Draft) -> str:
         "triggers:",
         _line(f"  - new_data: {{min_rows: {max(1, int(_nice(draft.rows_a_week)))}}}", "about a week of rows"),
         _line('  # - schedule: "0 3 * * *"', "or each night at 03:00 UTC"),
+        "  # a feature moved away from training; docs/monitoring.md names the others, `evergreen replay` tries them",
+        "  - metric: {name: drift.psi.max, above: 0.25, for: 3, cooldown: 7d}  # CHECK",
+        "  # once labels come back: answers that are so much worse than on the rows that training held back",
+        f"  # - metric: {{{_worse(draft)}, for: 3, cooldown: 7d}}",
         "",
         "validation:",
         _line(f"  suite: {draft.name}", f"expectations/{draft.name}.json"),
@@ -122,6 +126,14 @@ def _gates(draft: Draft) -> list[str]:
         _line(f"  - {{metric: {metric}, {limit}}}", why),
         _line(f"  - {{metric: {metric}, against: champion, min_delta: {delta}}}", "surely not worse than the champion"),
     ]
+
+
+def _worse(draft: Draft) -> str:
+    """A limit to how much worse answers may become."""
+    if draft.task is Task.REGRESSION:
+        return f"name: quality.realised_loss.mae, above: {_nice(draft.unlearned / 10, up=True):g}"
+    metric = "auc" if draft.task is Task.BINARY else "accuracy"
+    return f"name: quality.realised_loss.{metric}, above: 0.03"
 
 
 def _min_rows(draft: Draft) -> int:

@@ -160,7 +160,7 @@ def _spec_facts(spec: ModelSpec) -> dict[str, Any]:
         "label": spec.label.column,
         "label arrives after": format_duration(spec.label.arrives_after),
         "features": f"{len(spec.features.columns)}, of which {len(spec.features.categorical)} categorical",
-        "window": f"train {format_duration(spec.window.train)}, holdout {format_duration(spec.window.holdout.length)}",
+        "window": f"train {spec.window.words}, holdout {format_duration(spec.window.holdout.length)}",
         "rounds": f"at most {spec.training.rounds.max}, "
         f"stopped after {spec.training.rounds.early_stopping} without progress",
         "parameters": ", ".join(f"{name} {value}" for name, value in params.items()) or "XGBoost's own",

@@ -1,14 +1,14 @@
 """How far each feature has moved between the rows that were fitted on and the fresh ones: PSI.
 
-The population stability index, sum of (fresh - fitted) * ln(fresh / fitted) over bins of a feature (Siddiqi, Credit
-Risk Scorecards, 2006): by his rule of thumb below 0.1 nothing moved, above 0.25 much did. Numbers go by the deciles of
-the fitted rows, categories by value, and missing values are a bin of their own.
+The population stability index over bins of a feature, core.guarding.psi. Numbers go by the deciles of the fitted rows,
+categories by value, and missing values are a bin of their own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evergreen.core.guarding import psi
 from evergreen.core.sampling import sample
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 METHOD = "PSI (Siddiqi, Credit Risk Scorecards, 2006): under 0.1 is small, over 0.25 is large"
 MOST_FEATURES, TOP_VALUES, MOST_VALUES, MOST_TEXT = 10, 3, 50, 40
-LEAST_SHARE = 1e-4  # of an empty bin, which has no logarithm
 
 
 def shifts(spec: ModelSpec, fitted: pl.DataFrame, fresh: pl.DataFrame) -> dict[str, Any]:
@@ -39,14 +38,6 @@ def shifts(spec: ModelSpec, fitted: pl.DataFrame, fresh: pl.DataFrame) -> dict[s
         if name in before.columns and name in after.columns
     ]
     return {"method": METHOD, "features": sorted(found, key=lambda one: -one["psi"])[:MOST_FEATURES]}
-
-
-def psi(fitted: np.ndarray, fresh: np.ndarray) -> float:
-    """Of counts by bin, shape (bins,) each."""
-    import numpy as np
-
-    before, after = (np.maximum(counts / counts.sum(), LEAST_SHARE) for counts in (fitted, fresh))
-    return float(((after - before) * np.log(after / before)).sum())
 
 
 def _number(fitted: pl.Series, fresh: pl.Series) -> dict[str, Any]:
@@ -70,7 +61,7 @@ def _number(fitted: pl.Series, fresh: pl.Series) -> dict[str, Any]:
     return {
         "feature": fitted.name,
         "kind": "number",
-        "psi": psi(counts(before), counts(after)),
+        "psi": psi(counts(before).tolist(), counts(after).tolist()),
         "fitted": told(before),
         "fresh": told(after),
     }
@@ -98,7 +89,7 @@ def _category(fitted: pl.Series, fresh: pl.Series) -> dict[str, Any]:
     return {
         "feature": fitted.name,
         "kind": "category",
-        "psi": psi(counts(before), counts(after)),
+        "psi": psi(counts(before).tolist(), counts(after).tolist()),
         "fitted": told(before),
         "fresh": told(after),
     }

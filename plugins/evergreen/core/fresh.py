@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evergreen.core.sampling import MOST_ROWS, sample
 from evergreen.core.scored import Scored
 from evergreen.core.window import Window, parts_between
+from evergreen.core.window_choice import of_candidate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,10 @@ def fitted_rows(
 
     parts = parts_between(snapshot.parts, snapshot.start, candidate.data_end)
     frame = snapshots.read(parts or snapshot.parts[:1], spec.columns)
-    frame = frame.filter((pl.col(spec.source.event_time) <= candidate.data_end) & _has_label(spec))
+    at, choice = pl.col(spec.source.event_time), of_candidate(candidate)
+    frame = frame.filter((at <= candidate.data_end) & _has_label(spec))
+    if choice:  # the snapshot holds the rows of all windows that were tried
+        frame = frame.filter(pl.any_horizontal(at.is_between(start, end) for start, end in choice.spans))
     return sample(frame, most).sort(spec.source.event_time, spec.source.key)
 
 

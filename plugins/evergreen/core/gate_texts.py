@@ -55,6 +55,11 @@ def limits(gate: Gate) -> list[Limit]:
     return [Limit(gate, kind, bound) for kind in KINDS if (bound := getattr(gate, kind)) is not None]
 
 
+def compares(gate: GateResult) -> bool:
+    """Whether its limit is one against the champion, by its text."""
+    return gate.limit.startswith(("improvement ≥", "drop ≤")) or gate.limit.endswith("the champion's")
+
+
 # ---------------------------------------------------------------- why a limit was missed
 
 

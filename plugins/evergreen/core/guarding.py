@@ -141,13 +141,13 @@ def _predictions(limit: float | None, challenger: _Counts, champion: _Counts) ->
     return Finding(TripKind.PREDICTIONS, f"{text}, of which chance explains {chance:.2g}; the limit is {limit:g}")
 
 
-def quantile(latency: Sequence[int], share: float) -> float:
+def quantile(latency: Sequence[float], share: float, bounds: Sequence[float] = LATENCY_BOUNDS) -> float:
     """The latency (ms) within which this share of requests was answered, as a histogram can tell it.
 
     Between two bounds by a straight line, as Prometheus' histogram_quantile does; infinite above the last one.
     """
-    rank, lower, before = share * sum(latency), 0.0, 0
-    for upper, count, reached in zip((*LATENCY_BOUNDS, inf), latency, accumulate(latency), strict=True):
+    rank, lower, before = share * sum(latency), 0.0, 0.0
+    for upper, count, reached in zip((*bounds, inf), latency, accumulate(latency), strict=True):
         if reached >= rank and count:
             return upper if upper == inf else lower + (upper - lower) * (rank - before) / count
         lower, before = upper, reached
@@ -166,13 +166,18 @@ def _slower(latency: Sequence[int], limit: float) -> int:
     return ceil(over)
 
 
-def psi(before: Sequence[int], after: Sequence[int]) -> float:
+def psi(before: Sequence[float], after: Sequence[float]) -> float:
     """The population stability index of two counts by bin: sum of (after - before) * ln(after / before) of shares.
 
     N. Siddiqi, Credit Risk Scorecards (2006): by his rule of thumb under 0.1 is small and over 0.25 is large.
     """
     old, new = map(_shares, _used(before, after))
     return sum((b - a) * log(b / a) for a, b in zip(old, new, strict=True))
+
+
+def psi_expected(before: Sequence[float], after: Sequence[float]) -> float:
+    """What two samples of one population have on average; see psi_by_chance. Both must have rows."""
+    return (len(_used(before, after)[0]) - 1) * (1 / sum(before) + 1 / sum(after))
 
 
 def psi_by_chance(before: Sequence[int], after: Sequence[int]) -> float:
@@ -190,12 +195,12 @@ def psi_by_chance(before: Sequence[int], after: Sequence[int]) -> float:
     return (1 / sum(before) + 1 / sum(after)) * freedom * root * root * root
 
 
-def _shares(counts: Sequence[int]) -> list[float]:
+def _shares(counts: Sequence[float]) -> list[float]:
     rows = sum(counts) + _PRIOR * len(counts)
     return [(count + _PRIOR) / rows for count in counts]
 
 
-def _used(before: Sequence[int], after: Sequence[int]) -> tuple[list[int], list[int]]:
+def _used(before: Sequence[float], after: Sequence[float]) -> tuple[list[float], list[float]]:
     """Without the bins that are empty in both."""
     used = [pair for pair in zip(before, after, strict=True) if any(pair)]
     return [old for old, _ in used], [new for _, new in used]

@@ -1,4 +1,5 @@
-"""What happened to a model: rollouts, approvals, refused candidates, how requests ended, holds, and what people did."""
+"""What happened to a model: rollouts, approvals, refused candidates, how requests ended and whether they helped, holds,
+and what people did."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen.core.gate_texts import NOT_JUDGED
+from evergreen.core.monitoring.recovery import recoveries
+from evergreen.core.recalling import why_recalled
 from evergreen.core.records import (
     FLEET,
     Approval,
     ApprovalState,
     CandidateState,
+    Cause,
     Event,
     HoldEvent,
     Release,
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
 REFUSED, UNJUDGED, DRY_RUN = "refused", "not judged", "dry run"
 ASKED = "approval asked"
 RELEASED = "released"
+RECALLED = "recalled"
 ROLLED_BACK = "rolled back to"
+RECOVERED, UNHELPFUL = "recovered", "did not help"
 HELD, LIFTED = "held", "hold lifted"
 ALL = " (all models)"
 _ANSWERS = {
@@ -84,7 +90,7 @@ def history_of(ledger: Ledger, model: str, requests: int = NEWEST) -> list[Histo
 
 
 def _requests(ledger: Ledger, model: str, limit: int) -> Iterator[HistoryEntry]:
-    """How requests ended; and refused candidates whose request is not known, from their verdicts."""
+    """How requests ended, and recalled versions; refused candidates whose request is not known, from their verdicts."""
     candidates = ledger.models.candidates(model)
     made = {candidate.request_id: candidate.version for candidate in candidates}
     requests, told = ledger.requests.latest(model, limit=limit), _told_elsewhere(ledger, model)
@@ -95,8 +101,14 @@ def _requests(ledger: Ledger, model: str, limit: int) -> Iterator[HistoryEntry]:
             yield HistoryEntry(request.closed_at or request.requested_at, what, version, _who(request), _why(request))
     at_judge = {one.id for one in requests if one.state is RequestState.SERVED and one.step == _JUDGE}
     for candidate in candidates:
+        if why := why_recalled(candidate):
+            yield HistoryEntry(candidate.created_at, RECALLED, candidate.version, "", why)
         if candidate.state is CandidateState.REJECTED and candidate.verdict and candidate.request_id not in at_judge:
             yield HistoryEntry(candidate.created_at, REFUSED, candidate.version, "", candidate.verdict.reason)
+    for found in recoveries(ledger, model, requests).values():
+        if found.helped is not None and found.at:
+            what = RECOVERED if found.helped else UNHELPFUL
+            yield HistoryEntry(found.at, what, found.version, Cause.METRIC.value, found.says)
 
 
 def _end(request: TriggerRequest) -> str:

@@ -78,13 +78,14 @@ def judged_for(candidate: Candidate, request_id: str) -> bool:
 
 def check_fits(spec: ModelSpec, request: TriggerRequest, candidate: Candidate, files: Mapping[str, bytes]) -> None:
     """Raise FoundProblem where the candidate, of which these are the bundle's files, is none of the spec of now."""
-    why = _why_unfit(spec, files)
+    why = why_unfit(spec, files)
     anew = asked_anew(request)
     if why and anew:
         raise _refused(request, anew, f"version {candidate.version}, which model.yaml has left behind: {why}")
 
 
-def _why_unfit(spec: ModelSpec, files: Mapping[str, bytes]) -> str:
+def why_unfit(spec: ModelSpec, files: Mapping[str, bytes]) -> str:
+    """Why the bundle with these files is none of the spec of now; empty where it is."""
     facts = facts_of(files)
     if why := why_apart(replace(facts, task=str(spec.task), label=spec.label.column), facts):
         return why

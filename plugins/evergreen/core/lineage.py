@@ -1,6 +1,7 @@
 """Where a version, a release or a snapshot came from, as a tree that the ledger tells. Nothing is guessed.
 
-release → approval, verdict, version → run, snapshot → suite; version → spec, code, image, libraries.
+release → approval, verdict, version → run, snapshot → suite; version → spec, code, image, libraries. A version that was
+recalled has the snapshot and the code of the one that was fitted.
 What the ledger does not hold stands in the tree as not recorded.
 """
 
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen.core import lineage_texts as say
 from evergreen.core import verdict_json
+from evergreen.core.monitoring.recovery import Recovery, recoveries
+from evergreen.core.recalling import fitted, recalled, why_recalled
 from evergreen.core.triggers import cause_told
 
 if TYPE_CHECKING:
@@ -76,7 +79,7 @@ def of_snapshot(
 ) -> Node:
     """The snapshot with its suite, and the versions that were made from it. KeyError if there is none."""
     found = _snapshot(ledger.models.snapshot(model, snapshot_id))
-    made = [one for one in reversed(ledger.models.candidates(model)) if one.snapshot_id == snapshot_id]
+    made = [one for one in _made(ledger, model) if one.snapshot_id == snapshot_id]
     traced = (of_version(ledger, model, one.version, page_of, look_back=look_back) for one in made)
     versions = tuple(_without_snapshot(node) for node in traced)
     says = f"{found.says}; {say.versions_made([one.version for one in made])}"
@@ -90,7 +93,12 @@ def release_ids(ledger: Ledger, model: str) -> list[str]:
 
 def snapshot_ids(ledger: Ledger, model: str) -> list[str]:
     """The snapshots that versions were made from, oldest version first."""
-    return list(dict.fromkeys(one.snapshot_id for one in reversed(ledger.models.candidates(model))))
+    return list(dict.fromkeys(one.snapshot_id for one in _made(ledger, model)))
+
+
+def _made(ledger: Ledger, model: str) -> list[Candidate]:
+    """The versions that were fitted, oldest first: one that was recalled is only judged on its snapshot."""
+    return [one for one in reversed(ledger.models.candidates(model)) if recalled(one) is None]
 
 
 # ---------------------------------------------------------------- the links
@@ -149,10 +157,13 @@ def _made_from(ledger: Ledger, candidate: Candidate, page_of: PageOf, look_back:
     """The verdict, the runs, the snapshot, and what the code was."""
     yield _verdict(candidate)
     yield from _runs(ledger, candidate, page_of, look_back)
+    own = fitted(ledger.models, candidate)
+    if why := why_recalled(candidate):
+        yield Node("recalled", why, {"version": own.version, "judged_on": candidate.snapshot_id})
     try:
-        yield _snapshot(ledger.models.snapshot(candidate.model, candidate.snapshot_id))
+        yield _snapshot(ledger.models.snapshot(own.model, own.snapshot_id))
     except KeyError:
-        yield not_recorded("snapshot", f"the ledger has no snapshot {candidate.snapshot_id}")
+        yield not_recorded("snapshot", f"the ledger has no snapshot {own.snapshot_id}")
     yield from _made_with(candidate)
 
 
@@ -172,18 +183,21 @@ def _verdict(candidate: Candidate) -> Node:
 
 def _runs(ledger: Ledger, candidate: Candidate, page_of: PageOf, look_back: int) -> Iterator[Node]:
     """The run that made the version, then those that judged it again or asked about it, oldest first."""
+    requests = ledger.requests.latest(candidate.model, limit=look_back)
+    found = recoveries(ledger, candidate.model, requests)
     try:
-        yield _run(ledger.requests.get(candidate.request_id), say.MADE, page_of)
+        made = ledger.requests.get(candidate.request_id)
+        yield _run(made, say.MADE, page_of, found.get(made.id))
     except KeyError:
         yield not_recorded("run", f"the ledger has no trigger request {candidate.request_id}")
     asked_by = {one.request_id for one in ledger.approvals.history(candidate.model) if one.version == candidate.version}
-    for request in reversed(ledger.requests.latest(candidate.model, limit=look_back)):
+    for request in reversed(requests):
         what = say.what_it_did(request, candidate.version) or (request.id in asked_by and say.ASKED_AGAIN)
         if what and request.id != candidate.request_id:
             yield _run(request, what, page_of)
 
 
-def _run(request: TriggerRequest, what: str, page_of: PageOf) -> Node:
+def _run(request: TriggerRequest, what: str, page_of: PageOf, recovery: Recovery | None = None) -> Node:
     facts = {
         "id": request.run_id, "model": request.model, "request": request.id, "what": what, "cause": request.cause,
         "by": say.who(request), "watermark": request.watermark, "as_of": request.as_of, "state": request.state,
@@ -191,7 +205,14 @@ def _run(request: TriggerRequest, what: str, page_of: PageOf) -> Node:
         "closed_at": request.closed_at, "url": page_of(request.model, request.run_id),
     }  # fmt: skip
     why = Node("request", f"request {request.id}: {cause_told(request)}; {say.asked(request)}")
-    return Node("run", say.run(request, what), facts, (why,))
+    return Node("run", say.run(request, what), facts, (why, *_recovery(recovery)))
+
+
+def _recovery(found: Recovery | None) -> Iterator[Node]:
+    """Of a run that a metric asked for: whether the metric came back."""
+    if found:
+        facts = {"helped": found.helped, "at": found.at, "version": found.version, "asked": found.asked}
+        yield Node("recovery", found.says, facts)
 
 
 def _snapshot(snapshot: Snapshot) -> Node:

@@ -24,6 +24,7 @@ from evergreen.core.records import (
     Verdict,
 )
 from evergreen.core.triggers import judged_again, overridden, readable_time
+from evergreen.core.window_choice import of_candidate, told
 
 EARLIER = "made before Evergreen kept it"
 MADE, AGAIN, OVERRIDES, ASKED_AGAIN = "made it", "judged it again", "was to override its gates", "asked about it again"
@@ -93,9 +94,12 @@ def approval(asked: Approval, *, same_verdict: bool) -> str:
 
 
 def version(one: Candidate) -> str:
-    """'version 4 of m: released, made 2025-…, newest row fitted on 2013-…'."""
+    """'version 4 of m: released, made 2025-…, newest row fitted on 2013-…'; how its window was chosen, if it was."""
     made, fitted = readable_time(one.created_at), readable_time(one.data_end)
-    return f"version {one.version} of {one.model}: {words(one.state)}; made {made}, newest row fitted on {fitted}"
+    choice = of_candidate(one)
+    window = f"; {told(choice)}" if choice else ""
+    told_of = f"version {one.version} of {one.model}: {words(one.state)}"
+    return f"{told_of}; made {made}, newest row fitted on {fitted}{window}"
 
 
 def verdict(one: Verdict) -> str:

@@ -2,6 +2,7 @@
 
     log/predictions/<model>/<day>/<segment>.parquet    the answers of a day (UTC, that of the inference id)
     log/ground-truth/<model>/<day>/<segment>.parquet   what turned out to be true of answers of that day
+    log/user-metrics/<model>/<day>/<segment>.parquet   values of users' metrics of that day
     log/forgotten/<…>.json                             whose rows were removed and stay away (core.forgotten)
 
 A part's name is that of the segment it came from: shipping a segment twice replaces the parts of the first time. Where
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 LOG = "log/"
 PREDICTIONS, TRUTH, FORGOTTEN = f"{LOG}predictions/", f"{LOG}ground-truth/", f"{LOG}forgotten/"
-KINDS = (PREDICTIONS, TRUTH)
+METRICS = f"{LOG}user-metrics/"
+KINDS = (PREDICTIONS, TRUTH, METRICS)
 # Columns of a part of predictions, beside one a feature. `unseen`: JSON, the category that came by feature; or null.
 ID, AT, VERSION, RELEASE, ARM, KEY = "inference_id", "at", "version", "release_id", "arm", "key"
 PREDICTION, UNSEEN = "prediction", "unseen"
 OWN = (ID, AT, VERSION, RELEASE, ARM, KEY, PREDICTION, UNSEEN)
 # ... and of ground truth: the label is a number or a text, the other one null. `at`: when it was told.
 LABEL, LABEL_TEXT, CALLER = "label", "label_text", "caller"
+# ... and of users' metrics, with the caller too. `at`: the time that a value is of.
+NAME, VALUE = "name", "value"
 _DAY_MS = 86_400_000
 
 

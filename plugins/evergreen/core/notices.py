@@ -6,10 +6,11 @@ writes nothing. All return whether the notice is new. `link` is the page to act 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen.core.records import FLEET, NoticeKind, ReleaseKind
+from evergreen.core.spec_fields import format_duration
 from evergreen.core.triggers import readable_time
 
 if TYPE_CHECKING:
@@ -143,6 +144,30 @@ def silent(ledger: Ledger, since: datetime | None, link: str, now: datetime) -> 
         link=link,
         now=now,
     )
+
+
+def monitor_silent(ledger: Ledger, since: datetime, link: str, now: datetime) -> bool:
+    """The monitor was last heard of at `since`, or a first version answers since then and it never was."""
+    return ledger.notices.add(
+        FLEET,
+        NoticeKind.SILENT,
+        key=f"silent:monitor:{since.isoformat()}",
+        title="Nothing heard from the monitor",
+        text=f"Nothing since {readable_time(since)}. Until it is back, neither drift nor quality is watched and no "
+        "metric starts a retrain; what is released goes on answering. See the DAG `monitor`: is it paused, does its "
+        "task fail, does the scheduler run?",
+        link=link,
+        now=now,
+    )
+
+
+def stale(ledger: Ledger, model: str, newest: datetime, within: timedelta, link: str, now: datetime) -> bool:
+    """The newest data of a model is older than its spec allows. Told of once, until newer data comes and ages too."""
+    what = (
+        f"The newest data of {model} is of {readable_time(newest)}, older than {format_duration(within)} "
+        "(monitoring.fresh_within): see whether its source still gets rows"
+    )
+    return reported(ledger, model, what, f"stale:{newest.isoformat()}", link, now)
 
 
 def _about(

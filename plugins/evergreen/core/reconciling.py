@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from evergreen.core import heartbeats
 from evergreen.core.triggers import readable_time
 
 if TYPE_CHECKING:
     from evergreen.core.records import Heartbeat
 
-RECONCILER = "reconciler"  # its heartbeat
+RECONCILER = heartbeats.RECONCILER
 STAND_IN = "reconciler's stand-in"  # the heartbeat of a pass by the DAG, while nothing is heard from the reconciler
 LATE = timedelta(minutes=1)  # silent for longer, people are told where they look
 SILENT = timedelta(minutes=2)  # silent for longer, people are told wherever they are

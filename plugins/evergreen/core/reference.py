@@ -9,7 +9,8 @@ from typing import Any
 
 from evergreen.core.spec import ModelSpec
 from evergreen.core.spec_fields import Strict, format_duration
-from evergreen.core.spec_shape import part_of, parts
+from evergreen.core.spec_shape import keys_of, part_of, parts
+from evergreen.core.spec_window import AUTO
 
 SCHEMA_FILE, PAGE_FILE = "docs/model-spec.schema.json", "docs/model-spec.md"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -51,9 +52,11 @@ def _schema_of(part: type[Strict]) -> dict[str, Any]:
     schema = part.model_json_schema()
     for kind in (part, *(below for _, below in parts(part))):
         node = schema if kind is part else schema["$defs"][kind.__name__]
-        for name, field in kind.model_fields.items():
+        for name, field in keys_of(kind).items():
             if isinstance(field.default, timedelta):
                 node["properties"][name]["default"] = format_duration(field.default)
+            elif isinstance(field.default, list) and all(isinstance(one, timedelta) for one in field.default):
+                node["properties"][name]["default"] = [format_duration(one) for one in field.default]
             elif part_of(field):
                 node["properties"][name].pop("default", None)  # the part's own keys tell theirs
     return schema
@@ -95,7 +98,7 @@ def _section(path: str) -> Iterator[str]:
 
 
 def _kind(part: Any, name: str, node: Mapping[str, Any]) -> str:
-    below = part_of(part.model_fields[name])
+    below = part_of(keys_of(part)[name])
     if below:
         return "list of maps" if node.get("type") == "array" else "map"
     if choices := node.get("enum") or _choices(part, name):
@@ -105,7 +108,7 @@ def _kind(part: Any, name: str, node: Mapping[str, Any]) -> str:
 
 
 def _choices(part: Any, name: str) -> list[str]:
-    kind = part.model_fields[name].annotation
+    kind: Any = keys_of(part)[name].annotation
     return [member.value for member in kind] if hasattr(kind, "__members__") else []
 
 
@@ -114,7 +117,12 @@ def _limits(node: Mapping[str, Any]) -> str:
     words["boolean"] = "true or false"
     if node.get("items", {}).get("type") == "integer":
         words["array"] = "list of whole numbers"
-    text = "duration" if "90d" in node.get("examples", []) else words[node["type"]]
+    elif "90d" in node.get("items", {}).get("examples", []):
+        words["array"] = "list of durations"
+    examples = node.get("examples", [])
+    text = "duration" if "90d" in examples else words[node["type"]]
+    if AUTO in examples:
+        text += f" or `{AUTO}`"
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
         return f"{text}, {low:,} to {high:,}"

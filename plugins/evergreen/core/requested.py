@@ -15,9 +15,10 @@ from evergreen.core.records import Cause, RequestState, TriggerRequest
 from evergreen.core.run_params import RunParams
 
 JUDGE_AGAIN = "judge_again"  # in a request's detail: the version that its run only judges
+RECALL = "recall"  # in a request's detail: its run fits nothing, and may have an earlier version answer again
 _AGAIN = frozenset({JUDGE_AGAIN, "because", "of"})
-_OWN_WAY = ("window_end", "window_train", "dry_run", "override", JUDGE_AGAIN)  # not what another run would do
-_NO_RETRAIN = ("dry_run", "override", JUDGE_AGAIN)
+_OWN_WAY = ("window_end", "window_train", "dry_run", "override", JUDGE_AGAIN, RECALL)  # not what another would do
+_NO_RETRAIN = ("dry_run", "override", JUDGE_AGAIN, RECALL)
 _WITH_PARAMETERS = (Cause.PERSON, Cause.API)
 _OWN_RUN = re.compile(r"([0-9a-f]{32})(-[0-9]+)?")  # see records.own_run_id
 
@@ -49,6 +50,11 @@ def overridden(request: TriggerRequest) -> int | None:
     """The refused version that a person wants all the same, if this is what the request asks for."""
     version = request.detail.get("override")
     return version if isinstance(version, int) else None
+
+
+def is_recall(request: TriggerRequest) -> bool:
+    """Whether its run compares the kept versions. What a run was started with never says so (see judged_again)."""
+    return bool(request.detail.get(RECALL)) and not request.first_run and judged_again(request) is None
 
 
 def run_params(request: TriggerRequest) -> RunParams:
@@ -114,6 +120,8 @@ def cause_told(request: TriggerRequest) -> str:
 
 
 def _schedule(request: TriggerRequest) -> str:
+    if every := request.detail.get(RECALL):
+        return f"a recall, due every {every}: the kept versions are compared on the newest rows"
     due = request.detail.get("logical_date")
     return f"the schedule, of {due}" if due else "the schedule"
 

@@ -2,9 +2,9 @@
 
 Kept whatever their age: the live release, the previous one, the one that a rollback would go back to and one that is
 prepared, what a question is open about, candidates of runs at work or that a request is to judge again, the newest
-`retention.versions`. Kept of any model: what was written or used within `retention.keep`, and never less than a day: a
-run that has just begun leans on it. Logged answers and ground truth (core.logged_parts) are kept for `retention.keep`
-by the day of the answer, whatever version gave it.
+`retention.versions`, those that a recall may let answer again. Kept of any model: what was written or used within
+`retention.keep`, and never less than a day: a run that has just begun leans on it. Logged answers and ground truth
+(core.logged_parts) are kept for `retention.keep` by the day of the answer, whatever version gave it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen.core import bundle
+from evergreen.core import bundle, recalling
 from evergreen.core.evidence import EVIDENCE as EVIDENCE_FILE
 from evergreen.core.records import ENDED, Candidate, CandidateState, Release
 from evergreen.core.spec_fields import format_duration
@@ -48,11 +48,17 @@ def age_limit(keep: Retention, now: datetime) -> datetime:
     return now - max(keep.keep, YOUNG)
 
 
-def needed_versions(facts: ModelFacts, keep: Retention, now: datetime) -> dict[int, str]:
-    """The versions of which all is kept, newest first, each with the first reason why."""
+def needed_versions(facts: ModelFacts, keep: Retention, now: datetime, *, recalls: int = 0) -> dict[int, str]:
+    """The versions of which all is kept, newest first, each with the first reason why.
+
+    `recalls`: so many of the newest versions may answer again (`versions` of a recall trigger).
+    """
     why: dict[int, str] = {}
-    for version, reason in _reasons(facts, keep, now):
+    for version, reason in [*_reasons(facts, keep, now), *_recalled(facts, recalls)]:
         why.setdefault(version, reason)
+    for one in facts.candidates:
+        if one.version in why and (fit := recalling.recalled(one)):
+            why.setdefault(fit, f"it answers again as version {one.version}")
     return dict(sorted(why.items(), reverse=True))
 
 
@@ -70,6 +76,11 @@ def _reasons(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tupl
     newest = sorted((one.version for one in facts.candidates), reverse=True)[: keep.versions]
     yield from ((version, f"among the newest {keep.versions} (retention.versions)") for version in newest)
     yield from _young(facts, keep, now)
+
+
+def _recalled(facts: ModelFacts, recalls: int) -> Iterator[tuple[int, str]]:
+    for one in recalling.kept(facts.candidates, recalls) if recalls else []:
+        yield one.version, f"a recall may let it answer again (the newest {recalls})"
 
 
 def _young(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,6 @@ from evergreen.core.metrics import Task
 from evergreen.core.spec_approval import Approval, ApprovalMode
 from evergreen.core.spec_fields import (
     Column,
-    Cron,
     Duration,
     LongerThanZero,
     Name,
@@ -25,13 +24,16 @@ from evergreen.core.spec_fields import (
     did_you_mean,
     refusal,
     refuse,
-    refuse_one,
 )
 from evergreen.core.spec_gates import Gate, gate_problems
+from evergreen.core.spec_monitoring import MetricRule, MetricTrigger, Monitoring
 from evergreen.core.spec_notify import Notify
 from evergreen.core.spec_rollout import Rollout
+from evergreen.core.spec_rules import Watched, monitoring_problems
 from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
+from evergreen.core.spec_triggers import NewData, Recall, Trigger, trigger_problems
+from evergreen.core.spec_window import Window
 
 __all__ = ["Approval", "ApprovalMode", "Gate", "ModelSpec", "Retention", "Source"]
 
@@ -83,44 +85,6 @@ def _twice(field: str, names: list[str]) -> list[InitErrorDetails]:
         for at, name in enumerate(names)
         if name in names[:at]
     ]
-
-
-class Holdout(Strict):
-    """The newest rows, on which the candidate is judged and never fitted."""
-
-    length: LongerThanZero = Field(description="How much of the newest data is held out")
-    min_rows: int = Field(default=1000, ge=1, description="Fewer rows than this: not judged")
-
-
-class Window(Strict):
-    """Counted back from as_of: holdout, then a gap of label.arrives_after, then train."""
-
-    train: LongerThanZero = Field(description="How much data is fitted on")
-    holdout: Holdout = Field(description="The newest rows, on which the candidate is judged")
-
-
-class NewData(Strict):
-    """Start when the source has this many new rows whose label has had time to arrive."""
-
-    min_rows: int = Field(ge=1, description="New rows, counted from the last served request")
-
-
-class Trigger(Strict):
-    """One reason to retrain: a cron line, new data, or a release of another model."""
-
-    schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
-    new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
-    upstream: Name | None = Field(
-        default=None, description="Start when this other model was released, of whose answers this one learns"
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Trigger:
-        given = [f"'{name}'" for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of 'schedule', 'new_data' and 'upstream'"
-            refuse_one(self, found=found, allowed="one of them", do="Write each trigger as an entry of its own.")
-        return self
 
 
 class Quarantine(Strict):
@@ -191,6 +155,7 @@ class ModelSpec(Strict):
     )
     notify: list[Notify] = Field(default_factory=list, description="Who is told what; none: nobody")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
+    monitoring: Monitoring = Field(default=Monitoring(), description="What is watched once a version answers")
     retention: Retention = Field(default=Retention(), description="How long the store keeps what is no longer needed")
 
     @model_validator(mode="after")
@@ -200,7 +165,8 @@ class ModelSpec(Strict):
                 *self._leaks(),
                 *self._label_problem(),
                 *self._gate_problems(),
-                *self._trigger_problems(),
+                *trigger_problems(self.triggers, self.gates),
+                *self._monitoring_problems(),
                 *self.approval.metric_problems(self.task),
             ]
         )
@@ -234,25 +200,12 @@ class ModelSpec(Strict):
     def _gate_problems(self) -> list[InitErrorDetails]:
         return list(gate_problems(self.gates, self.task, self.features.columns))
 
-    def _trigger_problems(self) -> list[InitErrorDetails]:
-        again = [at for at, trigger in enumerate(self.triggers) if trigger.new_data][1:]
-        allowed, do = "one new_data trigger", "Keep the one with the smaller min_rows."
-        twice = [refusal(("triggers", at), None, found="a second new_data", allowed=allowed, do=do) for at in again]
-        return [*twice, *self._upstream_problems()]
-
-    def _upstream_problems(self) -> list[InitErrorDetails]:
-        """Whether there is such a model, core.upstreams knows: it sees all specs."""
-        return [
-            refusal(
-                ("triggers", at, "upstream"),
-                trigger.upstream,
-                found=f"'{trigger.upstream}' a second time",
-                allowed="each upstream model once",
-                do="Remove one of them.",
-            )
-            for at, trigger in enumerate(self.triggers)
-            if trigger.upstream and trigger.upstream in [one.upstream for one in self.triggers[:at]]
-        ]
+    def _monitoring_problems(self) -> list[InitErrorDetails]:
+        rules = [(("triggers", at, "metric"), one.metric) for at, one in enumerate(self.triggers) if one.metric]
+        alerts = [(("monitoring", "alerts", at), rule) for at, rule in enumerate(self.monitoring.alerts)]
+        found, sample = self.features, self.serving.log_sample
+        watched = Watched(self.task, found.columns, found.categorical, found.not_logged, sample)
+        return list(monitoring_problems(self.monitoring, [*rules, *alerts], watched))
 
     @property
     def columns(self) -> list[str]:
@@ -270,6 +223,21 @@ class ModelSpec(Strict):
         return next((trigger.new_data for trigger in self.triggers if trigger.new_data), None)
 
     @property
+    def recall(self) -> Recall | None:
+        """The recall trigger, if any."""
+        return next((trigger.recall for trigger in self.triggers if trigger.recall), None)
+
+    @property
     def upstream(self) -> list[str]:
         """The models whose release starts a retrain."""
         return [trigger.upstream for trigger in self.triggers if trigger.upstream]
+
+    @property
+    def metric(self) -> list[MetricTrigger]:
+        """The rules on metrics that start a retrain."""
+        return [trigger.metric for trigger in self.triggers if trigger.metric]
+
+    @property
+    def rules(self) -> list[MetricRule]:
+        """All rules on metrics: those that start a retrain, and those that tell people only."""
+        return [*self.metric, *self.monitoring.alerts]

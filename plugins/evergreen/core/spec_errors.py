@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from evergreen.core.problems import Problem
 from evergreen.core.spec_fields import did_you_mean, shown
-from evergreen.core.spec_shape import Path, dotted, field_at, homes_of, part_at
+from evergreen.core.spec_shape import Path, dotted, field_at, homes_of, keys_of, part_at
 
 Place = Callable[[Path], tuple[str, int | None]]
 
@@ -55,7 +55,7 @@ def _told(error: ErrorDetails) -> tuple[str, str, str]:
 
 def _unknown_key(path: Path) -> tuple[str, str, str]:
     key, part = str(path[-1]), part_at(path[:-1])
-    keys = list(part.model_fields) if part else []
+    keys = list(keys_of(part)) if part else []
     homes = [home for home in homes_of(key) if home]
     elsewhere = f"'{key}' stands under {' and '.join(homes)}." if homes else "Remove it, or correct its name."
     return f"unknown key '{key}'", ", ".join(keys), did_you_mean(key, keys) or elsewhere
@@ -68,7 +68,7 @@ def _not_a_choice(value: Any, facts: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _kind(path: Path, kind: str) -> str:
     part = part_at(path)
-    return f"a map with {', '.join(part.model_fields)}" if kind == "model_type" and part else _KINDS.get(kind, "a map")
+    return f"a map with {', '.join(keys_of(part))}" if kind == "model_type" and part else _KINDS.get(kind, "a map")
 
 
 def _how_to_write(kind: str, value: Any) -> str:

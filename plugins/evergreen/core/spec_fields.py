@@ -73,7 +73,8 @@ def format_duration(length: timedelta) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
-def _not_zero(value: Any) -> Any:
+def longer_than_zero(value: Any) -> Any:
+    """As `parse_duration`; '0s' is refused too."""
     length = parse_duration(value)
     if not length:
         refuse_one(value, found=shown(value), allowed="longer than 0s", do="Write how long it is, such as 14d.")
@@ -85,7 +86,7 @@ _DURATION_SCHEMA = WithJsonSchema(
 )
 _AS_TEXT = PlainSerializer(format_duration, return_type=str, when_used="json")
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), _AS_TEXT, _DURATION_SCHEMA]
-LongerThanZero = Annotated[timedelta, BeforeValidator(_not_zero), _AS_TEXT, _DURATION_SCHEMA]
+LongerThanZero = Annotated[timedelta, BeforeValidator(longer_than_zero), _AS_TEXT, _DURATION_SCHEMA]
 
 
 # ---------------------------------------------------------------- cron lines

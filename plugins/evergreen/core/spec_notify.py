@@ -16,7 +16,8 @@ CONNECTION_WORDS = "the id of an Airflow connection: letters, digits and _"
 IN_CONNECTION = (
     "Keep the address and its secrets in an Airflow connection (docs/notifications.md), and write its id here."
 )
-WANTED: list[NoticeKind] = [kind for kind in NoticeKind if kind is not NoticeKind.RELEASED]  # by default
+GOOD_NEWS = (NoticeKind.RELEASED, NoticeKind.ALERT_CLOSED)  # nobody need act on it
+WANTED: list[NoticeKind] = [kind for kind in NoticeKind if kind not in GOOD_NEWS]  # by default
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,249}")
 _ADDRESS = re.compile(r"[^@\s,;:<>\"]+@[^@\s,;:<>\"]+")
@@ -84,7 +85,7 @@ class Notify(Strict):
     on: list[Annotated[NoticeKind, Field(strict=False)]] = Field(
         default=[*WANTED],
         min_length=1,
-        description=f"What is told: {', '.join(NoticeKind)}; left out: all but {NoticeKind.RELEASED}",
+        description=f"What is told: {', '.join(NoticeKind)}; left out: all but {' and '.join(GOOD_NEWS)}",
     )
 
     @model_validator(mode="after")

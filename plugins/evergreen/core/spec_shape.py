@@ -17,7 +17,12 @@ Path = tuple[str | int, ...]
 def field_at(path: Path) -> FieldInfo | None:
     """The field that stands at a path, none where there is none."""
     above = part_at(path[:-1])
-    return above.model_fields.get(str(path[-1])) if above and path else None
+    return keys_of(above).get(str(path[-1])) if above and path else None
+
+
+def keys_of(part: type[Strict]) -> dict[str, FieldInfo]:
+    """The keys that a part has in the file, each with its field: `for` is a word that Python keeps to itself."""
+    return {field.alias or name: field for name, field in part.model_fields.items()}
 
 
 def part_at(path: Path) -> type[Strict] | None:
@@ -26,7 +31,7 @@ def part_at(path: Path) -> type[Strict] | None:
     for step in path:
         if isinstance(step, int):
             continue  # an entry of a list: what its list holds
-        field = part.model_fields.get(step) if part else None
+        field = keys_of(part).get(step) if part else None
         part = part_of(field) if field else None
     return part
 
@@ -38,13 +43,13 @@ def part_of(field: FieldInfo) -> type[Strict] | None:
 
 def homes_of(key: str) -> list[str]:
     """The paths of the parts that have this key: `min_rows` stands under `window.holdout`, ..."""
-    return [path for path, part in parts() if key in part.model_fields]
+    return [path for path, part in parts() if key in keys_of(part)]
 
 
 def parts(part: type[Strict] = ModelSpec, at: str = "") -> Iterator[tuple[str, type[Strict]]]:
     """Every part of the spec with its path ('' for the top, `gates[]` for a list's entries)."""
     yield at, part
-    for name, field in part.model_fields.items():
+    for name, field in keys_of(part).items():
         if below := part_of(field):
             entry = f"{name}[]" if _is_list(field.annotation) else name
             yield from parts(below, f"{at}.{entry}" if at else entry)

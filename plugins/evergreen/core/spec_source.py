@@ -15,8 +15,8 @@ KINDS = ("table", "query", "files")
 FORMATS = (".parquet", ".csv")
 
 
-class Source(Strict):
-    """Where the rows come from: a table or a query over a connection, or files."""
+class RowsFrom(Strict):
+    """Where rows come from: a table or a query over a connection, or files."""
 
     connection: str | None = Field(
         default=None,
@@ -32,11 +32,9 @@ class Source(Strict):
         description="Parquet or CSV files to read, as a URL (s3://bucket/flights/*.parquet) or a path from the "
         "project's folder, with * where it names several; one of table, query and files",
     )
-    event_time: Column = Field(description="Column with the time of the event, UTC")
-    key: Column = Field(description="Column that is unique in the window")
 
     @model_validator(mode="after")
-    def _reads_one_thing(self) -> Source:
+    def _reads_one_thing(self) -> RowsFrom:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             found = " and ".join(f"'{kind}'" for kind in given) or "none of 'table', 'query' and 'files'"
@@ -75,6 +73,29 @@ class Source(Strict):
         return []
 
     def _column_problem(self) -> list[InitErrorDetails]:
+        """What is wrong with the columns that are read, where a kind of source names some."""
+        return []
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in a word: the connection, or 'files'."""
+        return self.connection or "files"
+
+    @property
+    def words(self) -> str:
+        """What is read, for people: 'table `flights` over connection `warehouse`'."""
+        if self.files is not None:
+            return f"files `{self.files}`"
+        return f"{f'table `{self.table}`' if self.table else 'a query'} over connection `{self.connection}`"
+
+
+class Source(RowsFrom):
+    """Where the rows come from: a table or a query over a connection, or files."""
+
+    event_time: Column = Field(description="Column with the time of the event, UTC")
+    key: Column = Field(description="Column that is unique in the window")
+
+    def _column_problem(self) -> list[InitErrorDetails]:
         if self.key != self.event_time:
             return []
         allowed, do = "two different columns", "Name the column that is different for every row."
@@ -97,18 +118,6 @@ class Source(Strict):
         if self.query is not None:
             return f"{self.connection}/query-{_short_hash(self.id)}/{self.event_time}"
         return self.id
-
-    @property
-    def place(self) -> str:
-        """Where it is kept, in a word: the connection, or 'files'."""
-        return self.connection or "files"
-
-    @property
-    def words(self) -> str:
-        """What is read, for people: 'table `flights` over connection `warehouse`'."""
-        if self.files is not None:
-            return f"files `{self.files}`"
-        return f"{f'table `{self.table}`' if self.table else 'a query'} over connection `{self.connection}`"
 
 
 def _short_hash(text: str) -> str:

@@ -8,9 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.holds import held, how_to_lift
+from evergreen.core.monitoring.recovery import recoveries
+from evergreen.core.recalling import begins, fitted, period_of, why_recalled
 from evergreen.core.records import (
     Approval,
     ApprovalState,
+    Candidate,
+    Cause,
     Hold,
     Lease,
     Release,
@@ -18,32 +22,39 @@ from evergreen.core.records import (
     RequestState,
     TriggerRequest,
 )
+from evergreen.core.requested import is_retrain
 from evergreen.core.trial_status import TrialStatus, trial_of
 from evergreen.core.triggers import readable_time
+from evergreen.core.window_choice import of_candidate, told
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
     from evergreen.core.spec import ModelSpec
 
 APPROVE, ROLL_OUT = "approve", "roll_out"
+LOOK_BACK = 1_000  # the newest requests of a model, among which those are that the same alert asked for
 
 
 @dataclass(frozen=True)
 class Facts:
     """What the ledger knows of a model.
 
-    `released_for` is the request that made the champion's version, `approval` the open question of the last request,
-    `hold` the model's own, else the fleet's; `trial` what is on trial.
+    `released_for` is the request that fitted the champion's version, `recalled` says which one answers again and why,
+    if one does. `approval` is the open question of the last request, `hold` the model's own, else the fleet's; `trial`
+    what is on trial.
     """
 
     release: Release | None = None
     released_for: TriggerRequest | None = None
+    recalled: str = ""
     last: TriggerRequest | None = None
     last_served: TriggerRequest | None = None
     lease: Lease | None = None
     hold: Hold | None = None
     approval: Approval | None = None
     trial: TrialStatus | None = None
+    window: str = ""
+    recovery: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,16 @@ class ModelStatus:
     """One row of `evergreen status`.
 
     `rolled_back`: the champion is champion by a rollback. `data_until` is the newest event time that the run which
-    made the champion knew of. `hold` says who holds the model, why, and how to lift it; `hold_of` is the model's name
-    or, for a hold on all models, records.FLEET.
+    fitted the champion knew of. `recalled` says which earlier version it is, and why, where it was recalled. `hold`
+    says who holds the model, why, and how to lift it; `hold_of` is the model's name or, for a hold on all models,
+    records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `recovery`
+    whether the metric came back that asked for the champion, where one did.
     """
 
     model: str
     version: int | None
     rolled_back: bool
+    recalled: str
     released_at: datetime | None
     released_by: str | None
     data_until: datetime | None
@@ -71,6 +85,8 @@ class ModelStatus:
     hold: str
     hold_of: str | None
     trial: TrialStatus | None = None
+    window: str = ""
+    recovery: str = ""
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """For `--json`: times as ISO texts, and the champion's age in seconds."""
@@ -84,16 +100,34 @@ def facts_of(model: str, ledger: Ledger, now: datetime, on_trial: Mapping[str, R
     champion = ledger.releases.champion(model)
     release = ledger.releases.get(champion.release_id) if champion.release_id else None
     last = next(iter(ledger.requests.latest(model)), None)
+    live = ledger.models.candidate(model, release.version) if release else None
     return Facts(
         release=release,
-        released_for=ledger.requests.get(release.request_id) if release else None,
+        released_for=ledger.requests.get(fitted(ledger.models, live).request_id) if live else None,
+        recalled=why_recalled(live) if live else "",
         last=last,
         last_served=ledger.requests.last_served(model),
         lease=ledger.leases.get(model),
         hold=ledger.holds.applying(model),
         approval=_open_approval(ledger, last) if last else None,
         trial=trial_of(ledger, model, now, on_trial),
+        window=_window(live) if live else "",
+        recovery=_recovery(ledger, ledger.requests.get(release.request_id), now) if release else "",
     )
+
+
+def _recovery(ledger: Ledger, request: TriggerRequest, now: datetime) -> str:
+    """Whether the metric recovered that asked for the champion; empty where none did."""
+    if request.cause is not Cause.METRIC:
+        return ""
+    found = recoveries(ledger, request.model, ledger.requests.latest(request.model, limit=LOOK_BACK), now)
+    return found[request.id].says if request.id in found else ""
+
+
+def _window(live: Candidate) -> str:
+    """How its window was chosen; empty where it was given."""
+    choice = of_candidate(live)
+    return told(choice) if choice else ""
 
 
 def _open_approval(ledger: Ledger, request: TriggerRequest) -> Approval | None:
@@ -108,6 +142,7 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         model=spec.name,
         version=release.version if release else None,
         rolled_back=release is not None and release.kind is ReleaseKind.ROLLBACK,
+        recalled=facts.recalled,
         released_at=release.released_at if release else None,
         released_by=release.released_by if release else None,
         data_until=facts.released_for.as_of if facts.released_for else None,
@@ -121,6 +156,8 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         hold=f"{held(hold)} (to lift it: {how_to_lift(hold)} --reason …)" if hold else "",
         hold_of=hold.model if hold else None,
         trial=facts.trial,
+        window=facts.window,
+        recovery=facts.recovery,
     )
 
 
@@ -169,10 +206,14 @@ def _next_trigger(spec: ModelSpec, facts: Facts, now: datetime) -> str:
     if spec.schedule:
         reasons.append(f"the schedule at {readable_time(min(_next(line, now) for line in spec.schedule))}")
     reasons += [f"a release of {name}" for name in spec.upstream]
+    reasons += [rule.words for rule in spec.metric]
+    if spec.recall:
+        due = begins(spec.recall.every, period_of(spec.recall.every, now) + 1)
+        reasons.append(f"a recall at {readable_time(due)}")
     if not reasons:
         return f"a person: evergreen retrain {spec.name}"
     last = facts.last_served
-    ends = last.closed_at + spec.cooldown if last and last.closed_at else now
+    ends = last.closed_at + spec.cooldown if last and last.closed_at and is_retrain(last) else now
     holding = "the hold to be lifted, then " if facts.hold else ""  # until then only a person's run goes on
     cooling = f"cooldown until {readable_time(ends)}, then " if ends > now else ""
     return holding + cooling + " or ".join(reasons)

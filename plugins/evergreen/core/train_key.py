@@ -86,10 +86,16 @@ def training_part(spec: ModelSpec) -> dict[str, Any]:
         "event_time": declared["source"]["event_time"],
         "label": {name: declared["label"][name] for name in ("column", "arrives_after")},
         "features": {name: declared["features"][name] for name in ("columns", "categorical")},
-        "window": {"train": declared["window"]["train"], "holdout": declared["window"]["holdout"]["length"]},
+        "window": _window_part(spec, declared["window"]),
         "training": declared["training"],
         "unknown_category": declared["serving"]["unknown_category"],
     }
+
+
+def _window_part(spec: ModelSpec, declared: dict[str, Any]) -> dict[str, Any]:
+    """What is tried is part of it; what is chosen follows from it and the snapshot."""
+    tried = {"tried": sorted(declared["tried"]), "season": declared["season"]} if spec.window.is_auto else {}
+    return {"train": declared["train"], "holdout": declared["holdout"]["length"], **tried}
 
 
 def _training_files(folder: Path) -> list[Path]:

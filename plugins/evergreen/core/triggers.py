@@ -14,6 +14,7 @@ from evergreen.core.requested import (
     cause_told,
     covered_by,
     goes_its_own_way,
+    is_recall,
     judged_again,
     may_be_coalesced,
     overridden,
@@ -93,7 +94,7 @@ def decide(spec: ModelSpec, request: TriggerRequest, facts: Facts) -> Decision:
     """Go, or the first reason not to, or not yet. A person ignores hold and cooldown, force also what new data must be.
 
     What makes no new version, or none that could be released, needs no new data, and no hold or cooldown stops it:
-    whoever releases looks at the hold.
+    whoever releases looks at the hold. A recall waits for a hold's end, and for no cooldown: it fits nothing.
     """
     if facts.forced or _makes_nothing_new(request):
         return Go()
@@ -194,7 +195,7 @@ def _coalesced(request: TriggerRequest, requests: Sequence[TriggerRequest]) -> S
 
 def _cooling_down(spec: ModelSpec, request: TriggerRequest, facts: Facts) -> PutOff | None:
     last = facts.last_served
-    if request.cause is Cause.PERSON or last is None or last.closed_at is None:
+    if request.cause is Cause.PERSON or is_recall(request) or last is None or last.closed_at is None:
         return None
     ends = last.closed_at + spec.cooldown
     if facts.now >= ends:

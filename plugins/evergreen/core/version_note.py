@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core.recalling import why_recalled
 from evergreen.core.records import Candidate, Verdict
 from evergreen.core.triggers import readable_time
 from evergreen.core.verdict_table import plain, table
 from evergreen.core.window import Window
+from evergreen.core.window_choice import of_candidate, told
 
 if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
@@ -23,12 +25,17 @@ def version_note(
     fresh_after: datetime | None = None,
 ) -> str:
     """The window, the metrics and, once judged, every gate with its limit, on rows later than `fresh_after`."""
-    start, end, newest = map(readable_time, (window.start, window.train_end, candidate.data_end))
+    choice = of_candidate(candidate)
+    began = choice.spans[0][0] if choice else window.start
+    start, end, newest = map(readable_time, (began, window.train_end, candidate.data_end))
     return "\n".join(
         [
             f"**{spec.name}, version {candidate.version}**: {spec.task}, owner {spec.owner}",
             "",
-            f"- trained on {start} to {end}, newest row {newest}",
+            f"- {plain(why)}, fitted on rows until {newest}"
+            if (why := why_recalled(candidate))
+            else f"- trained on {start} to {end}, newest row {newest}",
+            *([f"- {plain(told(choice))}"] if choice else []),
             *_fresh(fresh_after, window),
             f"- request `{candidate.request_id}`, snapshot `{candidate.snapshot_id[:12]}`, "
             f"train key `{candidate.train_key[:12]}`, bundle `{candidate.bundle[:12]}`",

@@ -28,16 +28,32 @@ class Window:
 
 
 def window(spec: ModelSpec, as_of: datetime, train: timedelta | None = None) -> Window:
-    """The window that ends at `as_of`; `train` instead of `window.train` where a run asks for it."""
+    """The window that ends at `as_of`; `train` instead of `window.train` where a run asks for it.
+
+    Where the length is chosen (core.window_choice), it is the longest that is tried.
+    """
     holdout_start = as_of - spec.window.holdout.length
     train_end = holdout_start - spec.label.arrives_after
-    return Window(train_end - (train or spec.window.train), train_end, holdout_start, as_of)
+    return Window(train_end - (train or spec.window.lengths[-1]), train_end, holdout_start, as_of)
 
 
 def window_of(spec: ModelSpec, request: TriggerRequest, default: datetime) -> Window:
     """The window of a request, `default` where it has no as_of. Its run parameter `window_train` counts."""
+    return window(spec, request.as_of or default, asked_length(request))
+
+
+def asked_length(request: TriggerRequest) -> timedelta | None:
+    """The run parameter `window_train`."""
     train = request.detail.get("window_train")
-    return window(spec, request.as_of or default, parse_duration(train) if train else None)
+    return parse_duration(train) if train else None
+
+
+def as_asked(spec: ModelSpec, request: TriggerRequest) -> ModelSpec:
+    """The spec; where it leaves the length to be chosen and the request names one, with that: nothing is chosen."""
+    length = asked_length(request)
+    if length is None or not spec.window.is_auto:
+        return spec
+    return spec.model_copy(update={"window": spec.window.model_copy(update={"train": length})})
 
 
 def parts_between(parts: Sequence[Part], start: datetime, end: datetime) -> list[Part]:

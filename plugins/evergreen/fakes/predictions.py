@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class InMemoryPredictions:
-    """Rows in lists; a test fills them. Each row of `answers` has all columns of a part, and its model's features."""
+    """Rows in lists; a test fills them. Each row of `answers` has all columns of a part, and its model's features.
+
+    What has come since the last listing of parts becomes one part of each day.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self.truths: dict[str, list[dict[str, Any]]] = {}
+        self.metrics: dict[str, list[dict[str, Any]]] = {}
+        self._parts: dict[str, list[dict[str, Any]]] = {}
 
     def models(self) -> list[str]:
         """The models that have rows."""
@@ -70,18 +75,52 @@ class InMemoryPredictions:
         after = len(self.answers.get(model, [])), len(self.truths.get(model, []))
         return Removed(before[0] - after[0], before[1] - after[1], [])
 
+    def parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of a day's answers, in order: that of their first rows."""
+        return self._listed(parts.PREDICTIONS, model, day, self.answers.get(model, []))
+
+    def truth_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of ground truth about a day's answers, in order."""
+        return self._listed(parts.TRUTH, model, day, self.truths.get(model, []))
+
+    def metric_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of users' metrics of a day, in order."""
+        return self._listed(parts.METRICS, model, day, self.metrics.get(model, []))
+
+    def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
+        """The rows of a part, of these columns those that it has; none where it is gone."""
+        import polars as pl
+
+        model = key.split("/")[2]
+        there = {id(row) for row in self._all(model)}
+        rows = [row for row in self._parts.get(key, []) if id(row) in there]
+        if not rows:
+            return None
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        return frame if columns is None else frame.select(name for name in columns if name in frame.columns)
+
+    def _listed(self, folder: str, model: str, day: date, rows: list[dict[str, Any]]) -> list[str]:
+        begin = f"{folder}{model}/{day}/"
+        known = {id(row) for key, held in self._parts.items() if key.startswith(begin) for row in held}
+        new = [row for row in _between(rows, day, day) if id(row) not in known]
+        if new:
+            number = sum(key.startswith(begin) for key in self._parts)
+            self._parts[parts.part_key(folder, model, day, f"{number:032x}")] = new
+        there = {id(row) for row in rows}
+        return sorted(k for k, held in self._parts.items() if k.startswith(begin) and any(id(r) in there for r in held))
+
     def _all(self, model: str) -> list[dict[str, Any]]:
-        return [*self.answers.get(model, []), *self.truths.get(model, [])]
+        return [*self.answers.get(model, []), *self.truths.get(model, []), *self.metrics.get(model, [])]
 
 
 def _day(row: dict[str, Any]) -> date:
-    told = parts.milliseconds_of(row[parts.ID])
+    told = parts.milliseconds_of(row[parts.ID]) if parts.ID in row else _milliseconds(row[parts.AT])
     assert told is not None, row
     return parts.day_of(told)
 
 
 def _between(rows: list[dict[str, Any]], first: date, last: date) -> list[dict[str, Any]]:
-    return sorted((row for row in rows if first <= _day(row) <= last), key=lambda row: str(row[parts.ID]))
+    return sorted((row for row in rows if first <= _day(row) <= last), key=lambda row: str(row.get(parts.ID)))
 
 
 def _milliseconds(at: datetime) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from evergreen.core.errors import FoundProblem, ServiceFailed
@@ -15,13 +16,15 @@ class InMemoryRuns:
     """Runs of any model, queued until a test says otherwise.
 
     `started` holds the runs in the order of their start, with their conf; `dismissed` the reason of each run whose
-    wait was ended. `away`: Airflow does not answer. `refusing`: why a model's DAG starts nothing, by model.
+    wait was ended. `heard_at` is the time of the scheduler's heartbeat. `away`: Airflow does not answer. `refusing`:
+    why a model's DAG starts nothing, by model.
     """
 
     def __init__(self) -> None:
         self.started: dict[Run, dict[str, Any]] = {}
         self.dismissed: dict[Run, str] = {}
         self.refusing: dict[str, str] = {}
+        self.heard_at: datetime | None = None
         self.away = False
         self._states: dict[Run, RunState] = {}
         self._waiting: set[Run] = set()
@@ -48,6 +51,11 @@ class InMemoryRuns:
         if (model, run_id) in self._waiting:
             self._waiting.remove((model, run_id))
             self.dismissed[model, run_id] = reason
+
+    def scheduler_heard_at(self) -> datetime | None:
+        """See Runs."""
+        self._reach()
+        return self.heard_at
 
     def put(self, model: str, run_id: str, state: RunState | None) -> None:
         """The run is in this state now, whoever started it; none: Airflow knows it no more."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
 from evergreen.core.metrics import Task
+from evergreen.core.monitoring.from_training import feature_bins, reference_of
+from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes
+from evergreen.core.monitoring.spread import Tail
 from evergreen.core.ports import TrainedModel
 from evergreen.core.scorable import refuse_unscorable
 from evergreen.core.trainable import refuse_untrainable
@@ -18,15 +21,18 @@ if TYPE_CHECKING:
 
     from evergreen.core.spec import ModelSpec
 
+TAIL = 0.15
+
 
 class FakeTrainer:
     """`skill` goes into the model that fit() makes, so that versions can differ: 1 is the least-squares line, 0 the
-    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits` counts.
+    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits` and `tries` count.
     """
 
     def __init__(self, skill: float = 1.0) -> None:
         self.skill = skill
         self.fits = 0
+        self.tries = 0
 
     def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
         """See Trainer."""
@@ -46,11 +52,27 @@ class FakeTrainer:
             plots={"plots/training_curve.png": b"\x89PNG"},
         )
 
+    def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
+        """See Trainer."""
+        refuse_untrainable(spec, frame)
+        self.tries += 1
+        return self.predict(_files(spec, frame.drop_nulls(spec.label.column), self.skill), ahead)
+
     def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
         """See Trainer."""
         schema = json.loads(files[SCHEMA])
         refuse_unscorable(schema["features"], frame)
         return _answers(schema, json.loads(files[MODEL]), frame)
+
+    def expected_losses(self, files: Mapping[str, bytes], frame: pl.DataFrame, prediction: np.ndarray) -> np.ndarray:
+        """See Trainer: the tail's mean errors, whatever the row."""
+        import numpy as np
+
+        refuse_without_losses(files)
+        told = json.loads(files[LOSS])
+        features = [one for one in json.loads(files[SCHEMA])["features"] if one["name"] in told["features"]]
+        refuse_unscorable(features, frame)
+        return np.tile(np.array([told["absolute"], told["squared"]]), (len(prediction), 1))
 
 
 def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes]:
@@ -64,7 +86,27 @@ def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes
     model = _line(rows, _driver(schema), spec.label.column, skill)
     golden_row = rows.head(1).select(spec.features.columns)
     golden = {"rows": golden_row.to_dicts(), "predictions": _answers(schema, model, golden_row).tolist()}
-    return {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
+    files = {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
+    return {**files, **_monitored(spec, schema, model, rows)}
+
+
+def _monitored(
+    spec: ModelSpec, schema: Mapping[str, Any], model: Mapping[str, float], rows: pl.DataFrame
+) -> dict[str, bytes]:
+    """The reference of the newest rows, by a trainer that believes what it says; and of a regression its errors."""
+    import numpy as np
+    import polars as pl
+
+    newest = rows.tail(max(1, round(rows.height * TAIL)))
+    label, answers = newest[spec.label.column].cast(pl.Float64).to_numpy(), _answers(schema, model, newest)
+    bins = feature_bins(schema["features"], rows, spec.features.not_logged)
+    made = reference_of(spec.task, bins, rows.height, Tail(label, answers), lambda *_: ((0.0, 0.0), (1.0, 1.0)))
+    files = {REFERENCE: to_bytes(made)}
+    if spec.task is Task.REGRESSION:
+        off = np.abs(answers - label)
+        told = {"absolute": float(off.mean()), "squared": float((off**2).mean())}
+        files[LOSS] = canonical_json({**told, "features": [one.name for one in bins]})
+    return files
 
 
 def _feature(spec: ModelSpec, rows: pl.DataFrame, name: str) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def _triggers(spec: ModelSpec) -> str:
     if spec.new_data:
         found.append(f"when {spec.new_data.min_rows:,} new rows are there")
     found += [f"when `{name}` was released" for name in spec.upstream]
+    found += [f"every {format_duration(spec.recall.every)} to see which kept version is best"] if spec.recall else []
+    found += [f"when `{rule.words}`" for rule in spec.metric]
     return "; ".join([*found, "by hand or API"])
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from evergreen.core import evidence
 from evergreen.core.champion import features_of, reign_of
+from evergreen.core.recalling import fitted, recalled
 from evergreen.core.spec_fields import format_duration
 from evergreen.core.triggers import readable_time
 from evergreen.core.verdict_table import plain, table
@@ -83,10 +84,11 @@ def _what_changed(asked: Asked) -> list[str]:
     champion = reign_of(asked.ledger, asked.spec.name).candidate
     shown = [asked.candidate, *([champion] if champion else [])]
     known = [_known(asked.store, one) for one in shown]
-    heads = [f"{role}: version {one.version}" for role, one in zip(("candidate", "champion"), shown, strict=False)]
+    roles = zip(("candidate", "champion"), shown, strict=False)
+    heads = [f"{role}: version {one.version}{_again(one)}" for role, one in roles]
     rows = {
         "fitted on": [_fitted(one, facts) for one, facts in zip(shown, known, strict=True)],
-        "snapshot": [_snapshot(asked.ledger, one) for one in shown],
+        "snapshot": [_snapshot(asked.ledger, fitted(asked.ledger.models, one)) for one in shown],
         "features": _features(asked.store, shown),
     }
     if champion:
@@ -99,6 +101,11 @@ def _what_changed(asked: Asked) -> list[str]:
     ]
 
 
+def _again(candidate: Candidate) -> str:
+    version = recalled(candidate)
+    return f" (version {version} again)" if version else ""
+
+
 def _known(store: Store, candidate: Candidate) -> dict[str, Any]:
     """What the evidence of a version says that it was made from; nothing where there is none."""
     try:
@@ -109,9 +116,9 @@ def _known(store: Store, candidate: Candidate) -> dict[str, Any]:
 
 
 def _fitted(candidate: Candidate, known: dict[str, Any]) -> str:
-    fitted = known.get("fitted")
-    rows = f"{fitted['rows']:,} rows, " if fitted else ""
-    since = f"{fitted['from'][:10]} to " if fitted and fitted["from"] else "up to "
+    span = known.get("fitted")
+    rows = f"{span['rows']:,} rows, " if span else ""
+    since = f"{span['from'][:10]} to " if span and span["from"] else "up to "
     return f"{rows}{since}{readable_time(candidate.data_end)}"
 
 

@@ -39,9 +39,9 @@ Removes what is no longer needed, each night at 04:30 UTC, and says in each task
 - **airflow_records**: Airflow's own records of runs, tasks and events older than `EVERGREEN_KEEP_DAYS` (30), by
   `airflow db clean`; never of a run that may still wait for its approval. The control ledger keeps the history.
 - **task_logs**: log files that were last written before that.
-- **store**: bundles, snapshots, evidence and rows set aside, as `retention` in each `model.yaml` says. It never touches
-  what the live or the previous release needs, an open question, a run at work, a model that is held, or anything
-  younger than a day.
+- **store**: bundles, snapshots, evidence and rows set aside, as `retention` in each `model.yaml` says, and old
+  values of metrics (two years of what rules look at and of all quality are kept). It never touches what the live or the
+  previous release needs, an open question, a run at work, a model that is held, or anything younger than a day.
 
 **A red task** may be cleared at any time: all three can be repeated.
 """
@@ -86,6 +86,8 @@ def _store() -> None:
         wiring.store(settings),
         {name: spec.retention for name, spec in specs.items()},
         now=datetime.now(UTC),
+        watched={name: {rule.name for rule in spec.rules} for name, spec in specs.items()},
+        recalls={name: spec.recall.versions for name, spec in specs.items() if spec.recall},
         leave=without_a_valid_spec(settings.root, specs),
     )
     log.info("Removed: %s", done)

@@ -55,7 +55,7 @@ send what people are to be told:
 | watermarks fails … | A source does not answer. |
 | aliases fails … | MLflow does not answer; nothing depends on its aliases. |
 | edge fails … | The edge does not answer its runtime API: `make status`, `make logs ARGS=edge`. |
-| rollouts, settings, approvals, upstream, people fails … | See the triggerer's log. |
+| rollouts, settings, approvals, upstream, recalls, people fails … | See the triggerer's log. |
 
 A red run needs no clearing: the next one looks again.
 """  # noqa: E501 -- a table

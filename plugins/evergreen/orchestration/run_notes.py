@@ -14,12 +14,14 @@ from evergreen.core.errors import EvergreenError
 from evergreen.core.records import Cause
 from evergreen.core.run_params import RunParams, given
 from evergreen.core.triggers import cause_told
+from evergreen.core.window_choice import of_candidate
+from evergreen.core.window_choice import told as choice_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from evergreen.adapters.airflow_api import AirflowApi
-    from evergreen.core.records import TriggerRequest
+    from evergreen.core.records import Candidate, TriggerRequest
 
 Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
@@ -37,6 +39,13 @@ def tell_cause(context: Context, request: TriggerRequest) -> None:
     told = f"Caused by: {cause_told(request)}"
     log.info("%s", told)
     _note(context, told)
+
+
+def tell_window(context: Context, candidate: Candidate) -> None:
+    """Put on the run's note which training window was chosen, where one was."""
+    if choice := of_candidate(candidate):
+        log.info("%s", choice_told(choice))
+        _note(context, f"Version {candidate.version}: {choice_told(choice)}")
 
 
 def _note(context: Context, text: str) -> None:

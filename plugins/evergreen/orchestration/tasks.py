@@ -17,7 +17,7 @@ from evergreen.core.bundle import sha256
 from evergreen.core.train_key import provenance
 from evergreen.orchestration.deciding import approve_task, judge_task, roll_out_task
 from evergreen.orchestration.descriptions import TASKS
-from evergreen.orchestration.run_notes import cause_of, tell_cause
+from evergreen.orchestration.run_notes import cause_of, tell_cause, tell_window
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.admit import admit
 from evergreen.steps.pull import pull
@@ -134,6 +134,7 @@ def _train(spec: ModelSpec) -> XComArg:
                 ),
             )
             log.info("Version %s: %s", candidate.version, candidate.metrics)
+            tell_window(run.context, candidate)
         return candidate.version
 
     return run_train()

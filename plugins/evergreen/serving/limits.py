@@ -65,6 +65,11 @@ class InFlight:
         self._limits, self._settings_of, self._clock = limits, settings_of, clock
         self._loads: dict[str, _Load] = {}
 
+    @property
+    def limit(self) -> int:
+        """The most requests under way at a time, of all models."""
+        return self._limits.max_queue
+
     def full(self, name: str) -> bool:
         """Whether one more request for this model is to be refused; it is counted as refused then."""
         load = self._loads.get(name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+
+from evergreen.serving.platform_families import PLATFORM_FAMILIES
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
@@ -17,6 +20,7 @@ FAMILIES = {
     "evergreen_request_errors_total": ("counter", "Requests that were not answered, by model and reason"),
     "evergreen_requests_in_flight": ("gauge", "Requests under way"),
     "evergreen_requests_in_flight_peak": ("gauge", "The most requests under way at a time since the start"),
+    "evergreen_requests_in_flight_limit": ("gauge", "More under way than this in one worker are refused with 429"),
     "evergreen_unauthorised_total": ("counter", "Requests refused for want of a valid token"),
     "evergreen_request_seconds": ("histogram", "Time from a request's headers to its answer, in seconds"),
     "evergreen_rows_total": ("counter", "Rows answered, by model, version and arm"),
@@ -25,6 +29,7 @@ FAMILIES = {
     "evergreen_model_loads_total": ("counter", "Models loaded: a new version, or one that was asked and not in memory"),
     "evergreen_evictions_total": ("counter", "Models evicted to make room for another"),
     "evergreen_ground_truth_total": ("counter", "Records of ground truth that were kept"),
+    "evergreen_user_metrics_total": ("counter", "Values of users' metrics that were kept"),
     "evergreen_unseen_categories_total": ("counter", "Values that training did not see, answered as missing"),
     "evergreen_swaps_total": ("counter", "Versions that began to answer"),
     "evergreen_load_failures_total": ("counter", "Releases refused at loading"),
@@ -38,6 +43,7 @@ FAMILIES = {
     "evergreen_ready": ("gauge", "1 if every released bundle is loaded"),
     "evergreen_ledger_up": ("gauge", "1 if the control ledger answered within the last 15 s"),
     "evergreen_reasons": ("gauge", "Reasons that /v2/health/ready tells"),
+    "evergreen_worker_start_seconds": ("gauge", "When a worker began to count, in Unix seconds"),
     "evergreen_worker_restarts_total": (
         "counter",
         "Workers that were started again, by why they ended (crashed, hung, killed, oom)",
@@ -48,6 +54,8 @@ FAMILIES = {
     "evergreen_log_shipped_rows_total": ("counter", "Logged rows brought into the store since the supervisor's start"),
     "evergreen_memory_bytes": ("gauge", "What a worker holds now (VmRSS)"),
     "evergreen_memory_peak_bytes": ("gauge", "The most that a worker has held since its start (VmHWM)"),
+    "evergreen_memory_limit_bytes": ("gauge", "What the replica may hold in all; absent where nothing limits it"),
+    **PLATFORM_FAMILIES,
 }
 
 
@@ -74,6 +82,7 @@ class Metrics:
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
         self._arms: dict[tuple[str, int, str], ArmCounts] = {}
+        self._began = time.time()
 
     def add(self, family: str, value: float = 1, **labels: str) -> None:
         """Count up."""
@@ -101,6 +110,7 @@ class Metrics:
             lines["evergreen_rows_total"].append(_line("evergreen_rows_total", labels, counts.rows, worker))
             lines["evergreen_request_seconds"] += _histogram(labels, counts, worker)
         for family, value in (
+            ("evergreen_worker_start_seconds", self._began),
             ("evergreen_memory_bytes", memory()),
             ("evergreen_memory_peak_bytes", memory_peak()),
         ):

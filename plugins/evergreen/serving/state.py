@@ -3,6 +3,7 @@
     state.json           what to serve: written by the supervisor only, the last good state after any crash
     callers.json         who may ask, by the digest of a token; only where tokens are asked for
     status.json          how the supervisor fares with ledger, store and disk
+    platform.json        what the ledger knows of the platform, for the metrics page
     workers/<slot>.json  what each worker answers with or refused
     recent-<slot>.json   what it had loaded last, for its next start
     bundles/<id>/        verified bundles
@@ -24,7 +25,7 @@ from typing import TypeVar
 import msgspec
 
 STATE, STATUS, WORKERS, BUNDLES, URL = "state.json", "status.json", "workers", "bundles", "url"
-CALLERS, SHIPPING = "callers.json", "shipping.json"
+CALLERS, SHIPPING, PLATFORM = "callers.json", "shipping.json", "platform.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -140,8 +141,15 @@ class Shipping(msgspec.Struct, frozen=True):
     written_at: float = 0
 
 
-File = PoolState | Callers | Status | Shipping | Recent | WorkerReport
-_T = TypeVar("_T", PoolState, Callers, Status, Shipping, Recent, WorkerReport)
+class Platform(msgspec.Struct, frozen=True):
+    """What the ledger knew of the platform at `read_at` (Unix seconds, 0 for never), as sample lines by family."""
+
+    read_at: float = 0
+    samples: dict[str, list[str]] = {}
+
+
+File = PoolState | Callers | Status | Shipping | Platform | Recent | WorkerReport
+_T = TypeVar("_T", PoolState, Callers, Status, Shipping, Platform, Recent, WorkerReport)
 
 
 def read(path: Path, kind: type[_T]) -> _T | None:

@@ -18,6 +18,7 @@ from evergreen.core.forgotten import Forgetting, Forgotten, hash_of
 from evergreen.core.logged_parts import FORGOTTEN
 from evergreen.core.ports import Removed
 from evergreen.core.records import FLEET
+from evergreen.core.reported import FILE as REPORT
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Predictions, Store
@@ -57,11 +58,20 @@ def forget(
                 listed = Forgotten(asked.key_sha256, asked.before, name, tuple(ids))
                 store.put(listed.stored_at(name), listed.to_json())
             removed = predictions.remove(name, {*ids, *earlier})
+            if ids or earlier:
+                _remove_reports(store, name)
             if removed.predictions or removed.truths:
                 done.removed[name] = removed
     for name in done.removed or [model or FLEET]:
         _audit(ledger, name, done.removed.get(name, Removed()), asked, by=by, reason=reason, now=now)
     return done
+
+
+def _remove_reports(store: Store, model: str) -> None:
+    """Pages that were made before may show rows of theirs."""
+    for key in store.keys(f"evidence/{model}/"):
+        if key.endswith(f"/{REPORT}"):
+            store.remove(key)
 
 
 def _is(asked: Forgotten, model: str, key: str, at: int) -> bool:

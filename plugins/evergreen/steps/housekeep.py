@@ -1,4 +1,4 @@
-"""housekeep: remove from the store what no release, no run and no question needs any more.
+"""housekeep: remove from the store what no release, no run and no question needs any more, and old values of metrics.
 
 File by file, so that it may be killed at any point and run again. A model is left alone while a run of it is at work
 between pull and judge (housekeeping takes the model's lease), and while it is held: somebody is looking into it.
@@ -12,14 +12,17 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from evergreen.core import logged_parts as logged
 from evergreen.core import retention as rt
 from evergreen.core.errors import LeaseBusy
+from evergreen.core.monitoring import day
 from evergreen.core.records import FLEET, Candidate, TriggerRequest
 from evergreen.core.spec import Retention
 from evergreen.core.triggers import judged_again, overridden
+from evergreen.steps.thin_points import thin_points
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Store, StoredFile
@@ -34,10 +37,12 @@ log = logging.getLogger(__name__)
 class Housekept:
     """The files that were removed (in a dry run: that would be), each with its model, empty where it belongs to none.
 
-    `kept` says why a version's files stay, by model and version; `left_alone` why nothing of a model was looked at.
+    `points` counts the values of metrics that went, by model. `kept` says why a version's files stay, by model and
+    version; `left_alone` why nothing of a model was looked at.
     """
 
     files: list[tuple[str, str, StoredFile]] = field(default_factory=list)  # model, kind, file
+    points: dict[str, int] = field(default_factory=dict)
     kept: dict[str, dict[int, str]] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +54,7 @@ class Housekept:
     def __str__(self) -> str:
         kinds = sorted(self.removed.items())
         what = [f"{kind}: {files:,} files, {size / 1e6:,.1f} MB" for kind, (files, size) in kinds]
+        what += [f"points: {sum(self.points.values()):,}"] if self.points else []
         alone = [f"{model} left alone ({why})" for model, why in sorted(self.left_alone.items())]
         return "; ".join([*(what or ["nothing to remove"]), *alone])
 
@@ -72,12 +78,16 @@ def housekeep(
     retentions: Mapping[str, Retention],
     *,
     now: datetime,
+    watched: Mapping[str, Collection[str]] = MappingProxyType({}),
+    recalls: Mapping[str, int] = MappingProxyType({}),
     leave: Collection[str] = (),
     only: str | None = None,
     dry_run: bool = False,
 ) -> Housekept:
     """Remove what the models' `retention` lets go, those of models without a spec by its defaults.
 
+    `watched` names the metrics that a model's rules look at, whose values are kept longer (steps.thin_points).
+    `recalls` says of how many of the newest versions a model's recalls may take one (`versions` of the trigger).
     `leave` names models that are not touched: their spec cannot be read, so nobody knows how long they are to keep.
     `only` one model's files are looked at, and none that belong to no model. `dry_run` changes nothing at all.
     """
@@ -89,7 +99,11 @@ def housekeep(
         if why := _why_alone(ledger, model, leave):
             broom.done.left_alone[model] = why
             continue
-        _one_model(ledger, broom, model, retentions.get(model, Retention()), bundles, now)
+        keep = retentions.get(model, Retention())
+        _one_model(ledger, broom, model, keep, bundles, now, recalls.get(model, 0))
+        if model not in broom.done.left_alone:
+            gone = thin_points(ledger, model, keep, watched.get(model, ()), now=now, dry_run=dry_run)
+            broom.done.points |= {model: gone} if gone else {}
     if not only:
         broom.sweep(now - rt.YOUNG)
         oldest = min(rt.age_limit(keep, now) for keep in [Retention(), *retentions.values()])
@@ -115,6 +129,11 @@ class _Broom:
         files = (file for kind in logged.KINDS for file in self.store.listing(f"{kind}{model}/"))
         self.remove(model, logged.outdated(files, before))
 
+    def remove_tallies(self, model: str, before: datetime) -> None:
+        """What the monitor has counted of days that were over before then; their own age does not count."""
+        files = self.store.listing(f"{day.FOLDER}{model}/")
+        self.remove(model, [one for one in files if (of := day.day_of(one.key)) is not None and of < before.date()])
+
     def remove_bundles(self, model: str, bundles: Collection[str], before: datetime) -> None:
         for name in sorted(bundles):  # listed one by one, just before: it may have been written again
             self.remove(model, rt.whole_bundle(self.store.listing(f"{rt.BUNDLES}{name}/"), before=before))
@@ -128,7 +147,8 @@ def _models(ledger: Ledger, store: Store, retentions: Mapping[str, Retention]) -
     """All that may have something in the store, those whose spec is gone too."""
     stored = rt.models_in(key for folder in rt.OF_A_MODEL for key in store.keys(folder))
     answered = logged.models_in(key for kind in logged.KINDS for key in store.keys(kind))
-    return {*retentions, *stored, *answered, *(release.model for release in ledger.releases.history())}
+    counted = {key.split("/")[1] for key in store.keys(day.FOLDER)}
+    return {*retentions, *stored, *answered, *counted, *(release.model for release in ledger.releases.history())}
 
 
 def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
@@ -141,13 +161,13 @@ def _why_alone(ledger: Ledger, model: str, leave: Collection[str]) -> str:
 
 
 def _one_model(
-    ledger: Ledger, broom: _Broom, model: str, keep: Retention, bundles: Iterable[str], now: datetime
+    ledger: Ledger, broom: _Broom, model: str, keep: Retention, bundles: Iterable[str], now: datetime, recalls: int
 ) -> None:
     try:
         with _nobody_at_work(ledger, model, now, dry_run=broom.dry_run):
             # from here on no run of it pulls, trains or judges; what ended before is in the facts, and young
             facts = _facts(ledger, model)
-            needed, before = rt.needed_versions(facts, keep, now), rt.age_limit(keep, now)
+            needed, before = rt.needed_versions(facts, keep, now, recalls=recalls), rt.age_limit(keep, now)
             parts = _parts(ledger, [one for one in facts.candidates if one.version in needed])
             broom.done.kept[model] = needed
             gone = rt.unneeded_bundles(facts, needed) & {rt.bundle_of(key) for key in bundles}
@@ -155,6 +175,7 @@ def _one_model(
             files = [file for folder in rt.OF_A_MODEL for file in broom.store.listing(f"{folder}{model}/")]
             broom.remove(model, rt.removable(files, needed=needed, parts=parts, before=before))
             broom.remove_log(model, before)
+            broom.remove_tallies(model, before)
     except LeaseBusy:
         broom.done.left_alone[model] = "a run is at work"
     except KeyError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen.core import fence
+from evergreen.core import fence, recalling
 from evergreen.core.champion import facts_of, load, reign_of, why_apart
 from evergreen.core.errors import BundleRefused, NotComparable
 from evergreen.core.fresh import fitted_rows, fresh_after, fresh_rows, scored_rows
@@ -88,7 +88,7 @@ def judge(
     fence.check(ledger, lease)
     run = _record(registry, candidate, verdict, state, reign.generation)
     registry.describe(candidate.mlflow_run, version_note(spec, candidate, bounds, verdict, fresh_after=after))
-    fitted = fitted_rows(spec, snapshots, snapshot, candidate)
+    fitted = _fitted(spec, ledger, snapshots, candidate)
     fence.check(ledger, lease)
     report(Judgement(spec, candidate, reign.candidate, fitted, fresh, scored, verdict))
     if state not in _WAITING or request.detail.get("dry_run") or run != candidate.mlflow_run:  # nothing comes after
@@ -103,6 +103,12 @@ def _window(spec: ModelSpec, request: TriggerRequest, snapshot: Snapshot) -> Win
     if asked_anew(request) is None:
         return window_of(spec, request, snapshot.as_of)
     return replace(window(spec, snapshot.as_of), start=snapshot.start)
+
+
+def _fitted(spec: ModelSpec, ledger: Ledger, snapshots: Snapshots, candidate: Candidate) -> pl.DataFrame:
+    """The rows that it was fitted on: those of another version's snapshot where that one answers again."""
+    own = recalling.fitted(ledger.models, candidate)
+    return fitted_rows(spec, snapshots, ledger.models.snapshot(spec.name, own.snapshot_id), own)
 
 
 def _rivals(store: Store, candidate: Candidate, champion: Candidate | None) -> _Rivals:

@@ -1,4 +1,4 @@
-"""Keeps in the ledger what replicas must know of the specs: pool, pinned, log_sample, not_logged, max_concurrent."""
+"""Keeps in the ledger what replicas must know of the specs: how to serve, and which metrics their page shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def publish_settings(ledger: Ledger, specs: Mapping[str, ModelSpec]) -> list[str
 
 def settings_of(spec: ModelSpec) -> ServingSettings:
     """What the spec says of them."""
-    serving = spec.serving
+    serving, fresh = spec.serving, spec.monitoring.fresh_within
     return ServingSettings(
         model=spec.name,
         pool=serving.pool,
@@ -34,4 +34,6 @@ def settings_of(spec: ModelSpec) -> ServingSettings:
         log_sample=serving.log_sample,
         not_logged=tuple(spec.features.not_logged),
         max_concurrent=serving.max_concurrent,
+        fresh_within=fresh.total_seconds() if fresh else None,
+        rule_metrics=tuple(sorted({rule.name for rule in spec.rules})),
     )

@@ -12,7 +12,8 @@ from evergreen.core.judged_anew import taken_up, told
 from evergreen.core.pulled import check_keys, check_types, labelled
 from evergreen.core.records import Lease, Snapshot
 from evergreen.core.snapshot import schema_hash, snapshot_id
-from evergreen.core.window import Window, window_of
+from evergreen.core.window import as_asked, window_of
+from evergreen.core.window_choice import Span, reads
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +38,7 @@ def pull(
 
     Columns that only the champion needs are kept too, after the spec's own, so that judge can score it on the same
     rows; they are left out where the source does not have them (any more), or cannot give them.
+    Where the length of the window is chosen, it is the rows of all windows that are tried (core.window_choice.reads).
     Rows later than `as_of` are left out even if they have a label: early labels are a biased sample. Raises
     EmptyWindow, SourceError for a wrong column, type, key or label, and LeaseLost where another has the model's lease
     by now. Run again on the same data, it changes nothing and returns the same snapshot.
@@ -48,9 +50,10 @@ def pull(
         log.info("%s", told(request))
         return ledger.models.snapshot(spec.name, candidate.snapshot_id)
     if request.as_of is None:
-        raise _empty(spec, "no row at all in the source", spec.window.train.days)
+        raise _empty(spec, "no row at all in the source", spec.window.lengths[-1].days)
     bounds = window_of(spec, request, request.as_of)
-    frame = _read(spec, source, bounds, champion_features(ledger, store, spec.name))
+    spans = reads(as_asked(spec, request), bounds)
+    frame = _read(spec, source, spans, champion_features(ledger, store, spec.name))
     check_types(spec, frame)
     check_keys(spec, frame)
     rows = labelled(spec, frame)
@@ -59,7 +62,7 @@ def pull(
     snapshot = Snapshot(
         id=snapshot_id(parts, schema),
         model=spec.name,
-        start=bounds.start,
+        start=spans[0][0],
         as_of=bounds.as_of,
         rows=rows.height,
         unlabelled=frame.height - rows.height,
@@ -71,27 +74,28 @@ def pull(
     return snapshot
 
 
-def _read(spec: ModelSpec, source: Source, bounds: Window, champions: Iterable[str]) -> pl.DataFrame:
+def _read(spec: ModelSpec, source: Source, spans: Sequence[Span], champions: Iterable[str]) -> pl.DataFrame:
     wanted = [name for name in champions if name not in spec.columns]
     there = source.columns() if wanted else frozenset()
     more = [name for name in wanted if name in there]
     try:
-        return _rows(spec, source, bounds, [*spec.columns, *more])
+        return _rows(spec, source, spans, [*spec.columns, *more])
     except SourceUnavailable:
         raise
     except SourceError:
         if not more:
             raise
         log.warning("Read without %s, which only the champion needs", ", ".join(more), exc_info=True)
-        return _rows(spec, source, bounds, spec.columns)  # an error in the spec's own columns comes again
+        return _rows(spec, source, spans, spec.columns)  # an error in the spec's own columns comes again
 
 
-def _rows(spec: ModelSpec, source: Source, bounds: Window, columns: Sequence[str]) -> pl.DataFrame:
+def _rows(spec: ModelSpec, source: Source, spans: Sequence[Span], columns: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
-    chunks = [chunk for chunk in source.read(columns, bounds.start, bounds.as_of) if chunk.height]
+    chunks = [chunk for start, end in spans for chunk in source.read(columns, start, end) if chunk.height]
     if not chunks:
-        raise _empty(spec, "no row between them", (bounds.as_of - bounds.start).days)
+        start, end = spans[-1]
+        raise _empty(spec, "no row between them", (end - start).days)
     return pl.concat(chunks)
 
 

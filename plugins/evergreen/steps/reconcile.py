@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen.core.reconciling import RECONCILER, Trouble, detail_of
 from evergreen.steps.advance_rollouts import advance_rollouts
+from evergreen.steps.hear_scheduler import hear_scheduler
 from evergreen.steps.publish_settings import publish_settings
 from evergreen.steps.repair_aliases import repair_aliases
 from evergreen.steps.serve_requests import serve_requests
 from evergreen.steps.tell_people import tell_people
 from evergreen.steps.tend_approvals import tend_approvals
 from evergreen.steps.tend_edge import tend_edge
+from evergreen.steps.watch_recall import watch_recall
+from evergreen.steps.watch_silence import watch_silence
 from evergreen.steps.watch_sources import watch_sources
 from evergreen.steps.watch_upstream import watch_upstream
 
@@ -35,6 +38,9 @@ EVERY = {
     "edge": timedelta(seconds=2),
     "settings": timedelta(seconds=5),
     "people": timedelta(seconds=10),
+    "silence": timedelta(seconds=30),
+    "scheduler": timedelta(seconds=15),
+    "recalls": timedelta(seconds=30),
     "watermarks": timedelta(seconds=15),
     "aliases": timedelta(seconds=30),
 }
@@ -61,13 +67,14 @@ class Pace:
     """What lasts from one pass to the next; whoever makes passes keeps it.
 
     `seen` is the memory of watch_sources, `dismissed` that of tend_approvals, `asked` that of serve_requests, `known`
-    that of watch_upstream; `troubles` is what fails, by part.
+    that of watch_upstream, `recalled` that of watch_recall; `troubles` is what fails, by part.
     """
 
     seen: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     dismissed: dict[str, datetime] = field(default_factory=dict)
     asked: dict[str, datetime] = field(default_factory=dict)
     known: set[tuple[str, str]] = field(default_factory=set)
+    recalled: set[tuple[str, int]] = field(default_factory=set)
     troubles: dict[str, Trouble] = field(default_factory=dict)
     _due: dict[str, datetime] = field(default_factory=dict)
 
@@ -111,8 +118,11 @@ def _parts(ledger: Ledger, outside: Outside, pace: Pace) -> dict[str, Part]:
             ledger, specs, runs, now=now, page=pages.question, dismissed=pace.dismissed
         ),
         "upstream": lambda now: watch_upstream(ledger, specs, now=now, known=pace.known),
+        "recalls": lambda now: watch_recall(ledger, specs, now=now, known=pace.recalled),
         "requests": lambda now: serve_requests(ledger, specs, runs, source, now=now, asked=pace.asked),
+        "silence": lambda now: watch_silence(ledger, specs, pages, now=now),
         "people": lambda now: tell_people(ledger, specs, pages, now=now),
+        "scheduler": lambda now: hear_scheduler(ledger, runs),
         "watermarks": lambda now: watch_sources(ledger, specs, source, now=now, seen=pace.seen),
         "aliases": lambda now: repair_aliases(ledger, outside.aliases, specs, now=now),
     }

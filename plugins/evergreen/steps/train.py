@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen.core import bundle, fence
 from evergreen.core.champion import load
@@ -19,9 +19,14 @@ from evergreen.core.errors import EmptyWindow, RunEnds
 from evergreen.core.judged_anew import check_fits, judged_for, taken_up, told
 from evergreen.core.outcome import on_trial, what_became
 from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, TriggerRequest
+from evergreen.core.requested import is_recall
+from evergreen.core.spec_fields import format_duration
 from evergreen.core.train_key import Provenance, spec_json, train_key
 from evergreen.core.version_note import version_note
-from evergreen.core.window import Window, parts_between, window_of
+from evergreen.core.window import Window, as_asked, parts_between, window_of
+from evergreen.core.window_choice import KEPT_AS, Choice, as_text, reads
+from evergreen.steps.choose_window import choose_window, within
+from evergreen.steps.recall import CHALLENGER, recall
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from evergreen.core.ports import Ledger, Registry, Snapshots, Store, TrainedModel, Trainer
     from evergreen.core.spec import ModelSpec
 
-CHALLENGER = "challenger"
 log = logging.getLogger(__name__)
 
 
@@ -50,20 +54,30 @@ def train(
     """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
 
     A request with `force` reopens a known one that was rejected, declined or rolled back; one that has a version judged
-    anew gets that version. Raises RunEnds if the known one was released, or was ended otherwise without `force`,
-    EmptyWindow where no row is old enough to train on, TrainingRefused where the rows cannot be learned from,
-    FoundProblem for a version that cannot be judged anew, LeaseLost where another has the model's lease by now.
+    anew gets that version; a recall fits nothing (steps.recall). Raises RunEnds if the known one was released, or was
+    ended otherwise without `force`, EmptyWindow where no row is old enough to train on, TrainingRefused where the rows
+    cannot be learned from, FoundProblem for a version that cannot be judged anew, LeaseLost where another has the
+    model's lease by now.
     """
     request = ledger.requests.get(request_id)
     if (candidate := taken_up(ledger, request)) is not None:
         return _take_up(spec, ledger, store, candidate, request)
+    if is_recall(request):
+        snapshot = ledger.models.snapshot(spec.name, snapshot_id)
+        return recall(
+            spec, ledger, snapshots, trainer, registry, store,
+            request=request, snapshot=snapshot, lease=lease, now=now,
+        )  # fmt: skip
+    spec = as_asked(spec, request)
     key = train_key(snapshot_id, spec, provenance)
     known = ledger.models.by_train_key(spec.name, key)
     if known is not None:
         return _known(ledger, registry, known, request)
     snapshot = ledger.models.snapshot(spec.name, snapshot_id)
     bounds = window_of(spec, request, snapshot.as_of)
-    rows = _training_rows(spec, snapshots, snapshot, bounds)
+    rows = _read(spec, snapshots, snapshot, reads(spec, bounds)[0][0], bounds)
+    choice = choose_window(spec, trainer, rows, bounds.train_end) if spec.window.is_auto else None
+    rows = _training_rows(spec, snapshot, rows, bounds, choice)
     trained = trainer.fit(spec, rows)
     sealed, files = bundle.seal(
         trained.files, model=spec.name, train_key=key, snapshot=snapshot_id, label=spec.label.column
@@ -76,7 +90,10 @@ def train(
         "evergreen.bundle": sealed,
     }
     fence.check(ledger, lease)
-    run = _record(spec, registry, trained, provenance, tags, rows.height)
+    length = choice.chosen if choice else format_duration(bounds.train_end - bounds.start)
+    run = _record(spec, registry, trained, provenance, tags, {"rows": rows.height, "window": length})
+    if choice:
+        registry.log_file(run, "training/window_choice.json", as_text(choice).encode())
     fence.check(ledger, lease)
     version = registry.register(spec.name, run, files, tags)
     fence.check(ledger, lease)
@@ -95,7 +112,7 @@ def train(
         verdict=None,
         generation_seen=0,
         created_at=now,
-        made_with=asdict(provenance),
+        made_with={**asdict(provenance), **({KEPT_AS: as_text(choice)} if choice else {})},
     )
     registry.describe(run, version_note(spec, candidate, bounds))
     return ledger.models.add_candidate(candidate, lease=lease)
@@ -133,15 +150,21 @@ def _known(ledger: Ledger, registry: Registry, known: Candidate, request: Trigge
     raise RunEnds(reason, served=True)
 
 
-def _training_rows(spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, bounds: Window) -> pl.DataFrame:
+def _read(spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, start: datetime, bounds: Window) -> pl.DataFrame:
+    """The rows from then to the end of training, in order of event time."""
     import polars as pl
 
-    parts = parts_between(snapshot.parts, bounds.start, bounds.train_end)
-    if parts:
-        frame = snapshots.read(parts, spec.columns)
-        frame = frame.filter(pl.col(spec.source.event_time).is_between(bounds.start, bounds.train_end))
-        if frame.height:
-            return frame
+    parts = parts_between(snapshot.parts, start, bounds.train_end) or snapshot.parts[:1]
+    frame = snapshots.read(parts, spec.columns)
+    return frame.filter(pl.col(spec.source.event_time).is_between(start, bounds.train_end))
+
+
+def _training_rows(
+    spec: ModelSpec, snapshot: Snapshot, rows: pl.DataFrame, bounds: Window, choice: Choice | None
+) -> pl.DataFrame:
+    rows = within(spec, rows, choice.spans) if choice else rows
+    if rows.height:
+        return rows
     raise EmptyWindow(
         f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
         found=f"none of the snapshot's {snapshot.rows:,} rows",
@@ -162,7 +185,7 @@ def _record(
     trained: TrainedModel,
     made_with: Provenance,
     tags: Mapping[str, str],
-    rows: int,
+    fitted_on: Mapping[str, Any],
 ) -> str:
     run = registry.start_run(spec.name, tags["evergreen.request"], tags)
     registry.log(
@@ -170,7 +193,7 @@ def _record(
         params={
             **trained.params,
             "features": ", ".join(spec.features.columns),
-            "rows": rows,
+            **fitted_on,
             "data_end": trained.data_end.isoformat(),
         },
         metrics=trained.metrics,

@@ -45,7 +45,12 @@ def weigh(
 
 def _last_retrain(ledger: Ledger, model: str, latest: list[TriggerRequest]) -> TriggerRequest | None:
     """The newest served request that retrained: what only judged, or ran dry, has used no data up."""
-    found = next((one for one in latest if one.state is RequestState.SERVED and is_retrain(one)), None)
-    if found is None and (older := ledger.requests.last_served(model)) and is_retrain(older):
+    limit, older = _LOOK_BACK, ledger.requests.last_served(model)
+    if older is None or is_retrain(older):
         return older
-    return found
+    while True:  # beyond recalls and dry runs, and beyond new data that was not enough yet
+        found = next((one for one in latest if one.state is RequestState.SERVED and is_retrain(one)), None)
+        if found or len(latest) < limit:
+            return found
+        limit *= 10
+        latest = ledger.requests.latest(model, limit=limit)

@@ -19,18 +19,16 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evergreen.core import reconciling
-from evergreen.core.lineage_inference import NotLogged, value_told
+from evergreen.core import reconciling, watching
+from evergreen.core.lineage_inference import NotLogged
 from evergreen.core.roles import PAGES
 from evergreen.core.slot_health import told
-from evergreen.core.status import outcome
-from evergreen.core.triggers import cause_told
-from evergreen.ui import reading, tables, tracing, words
+from evergreen.ui import reading, tables, tracing
 from evergreen.ui.links import Links
 from evergreen.ui.platform import Platform
 from evergreen.ui.reading import NotThere
+from evergreen.ui.templating import environment
 
 HERE = Path(__file__).parent
 PAGE_POLICY = (
@@ -60,6 +58,7 @@ def build_app(platform: Platform) -> FastAPI:
         ("/files/{name}", pages.file),
         ("/models/{model}", pages.model),
         ("/models/{model}/versions/{version:int}", pages.version),
+        ("/models/{model}/versions/{version:int}/report", pages.report),
         ("/models/{model}/versions/{version:int}/{name}.svg", pages.chart),
         ("/models/{model}/releases/{release_id}", pages.release),
         ("/models/{model}/snapshots/{snapshot_id}", pages.snapshot),
@@ -75,24 +74,7 @@ class Pages:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters.update(
-            age=words.age,
-            cause=cause_told,
-            exact=value_told,
-            interval=words.interval,
-            number=words.number,
-            percent=words.percent,
-            outcome=outcome,
-            sign=words.sign,
-            when=words.when,
-        )
+        self._templates = environment()
         self._files = {name: (HERE / "files" / name).read_bytes() for name in FILES}
         self._style = self._files["pages.css"].decode()
         self._style_hash = f"sha256-{b64encode(sha256(self._files['pages.css']).digest()).decode()}"
@@ -117,10 +99,14 @@ class Pages:
         now = datetime.now(UTC)
         rows, catalog = reading.models_page(self._platform, now)
         slots = told(self._platform.ledger().slot_events.latest(50), since=now - timedelta(days=1))
-        reconciler = reconciling.told(self._platform.ledger().heartbeats.last(reconciling.RECONCILER), now)
+        ledger = self._platform.ledger()
+        background = reconciling.told(ledger.heartbeats.last(reconciling.RECONCILER), now)
+        background += watching.told(
+            catalog.specs, ledger.heartbeats.last(watching.MONITOR), watching.first_release(ledger), now
+        )
         problems = len(catalog.problems)
         return self._page(
-            request, "models.html", rows=rows, problems=problems, reconciler=reconciler, slots=slots, now=now
+            request, "models.html", rows=rows, problems=problems, background=background, slots=slots, now=now
         )
 
     def model(self, request: Request, model: str) -> Response:
@@ -144,6 +130,11 @@ class Pages:
         """One chart of the evidence."""
         data = reading.chart(self._platform, model, version, f"{name}.svg")
         return Response(data, media_type="image/svg+xml", headers=_headers(CHART_POLICY))
+
+    def report(self, request: Request, model: str, version: int) -> Response:
+        """The newest report on one version's answers, as `evergreen report` made it."""
+        data = reading.report(self._platform, model, version)
+        return HTMLResponse(data, headers=_headers(CHART_POLICY))
 
     def release(self, request: Request, model: str, release_id: str) -> Response:
         """Where one release came from."""

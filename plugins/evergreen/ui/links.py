@@ -45,6 +45,10 @@ class Links(Addresses):
         """A snapshot, and what was made from it."""
         return f"{self.model(model)}/snapshots/{quote(snapshot_id, safe='')}"
 
+    def report(self, model: str, version: int) -> str:
+        """The report on a version's answers."""
+        return f"{self.version(model, version)}/report"
+
     def node(self, node: Node) -> str:
         """The page of a link of a trace, empty where it has none."""
         facts = node.facts

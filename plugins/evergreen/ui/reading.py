@@ -24,8 +24,10 @@ from evergreen.core.records import (
     ReleaseKind,
     TriggerRequest,
 )
+from evergreen.core.reported import FILE as REPORT
 from evergreen.core.status import ModelStatus, facts_of, status_of
 from evergreen.core.trial_status import TrialStatus, trial_of, trials
+from evergreen.ui.watched import Watched, watched
 
 if TYPE_CHECKING:
     from evergreen.core.catalog import Catalog
@@ -80,6 +82,14 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class ReportOf:
+    """The newest report on a model: on which version, and when it was made."""
+
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """All that the page of one model shows, newest first."""
 
@@ -89,6 +99,8 @@ class ModelPage:
     rollouts: list[Rollout]
     approvals: list[Approval]
     candidates: list[Candidate]
+    watched: Watched
+    reported: ReportOf | None
     with_evidence: frozenset[int]
     history: list[HistoryEntry]
     more: bool
@@ -105,6 +117,7 @@ class VersionPage:
     asked: Approval | None
     run_id: str | None
     origin: Node
+    reported: bool
 
 
 def models_page(platform: Platform, now: datetime) -> tuple[list[ModelRow], Catalog]:
@@ -132,6 +145,8 @@ def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
         rollouts=_rollouts(ledger, model),
         approvals=ledger.approvals.history(model)[: -MOST_APPROVALS - 1 : -1],
         candidates=shown,
+        watched=watched(ledger, model, spec, candidates, now),
+        reported=_reported(platform, model),
         with_evidence=_with_evidence(platform, model),
         history=history[:MOST_EVENTS],
         more=len(history) > MOST_EVENTS or len(candidates) > MOST_CANDIDATES,
@@ -153,6 +168,7 @@ def version_page(platform: Platform, model: str, version: int) -> VersionPage:
         asked=_open(ledger.approvals.latest(model, version)),
         run_id=_run_of(ledger, candidate),
         origin=of_version(ledger, model, version, look_back=MOST_REQUESTS),
+        reported=platform.store().exists(ev.key(model, version, REPORT)),
     )
 
 
@@ -171,6 +187,24 @@ def chart(platform: Platform, model: str, version: int, name: str) -> bytes:
     if evidence and name in evidence["charts"]:
         return platform.store().get(ev.key(model, version, name))
     raise NotThere(f"{model} version {version} has no chart '{name}'", [_to_version(model, version)])
+
+
+def report(platform: Platform, model: str, version: int) -> bytes:
+    """The report on a version's answers."""
+    try:
+        if _plain(model):
+            return platform.store().get(ev.key(model, version, REPORT))
+    except KeyError:
+        pass
+    what = f"{model} version {version} has no report: `evergreen report {model}` makes one of the champion"
+    raise NotThere(what, [_to_version(model, version)])
+
+
+def _reported(platform: Platform, model: str) -> ReportOf | None:
+    """The newest one."""
+    files = [file for file in platform.store().listing(f"evidence/{model}/") if file.key.endswith(f"/{REPORT}")]
+    newest = max(files, key=lambda file: file.modified, default=None)
+    return ReportOf(int(newest.key.split("/")[2]), newest.modified) if newest else None
 
 
 def _row(name: str, spec: ModelSpec | None, ledger: Ledger, now: datetime, on_trial: Mapping[str, Release]) -> ModelRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evergreen.adapters.ledger.alerts import SqlAlerts
 from evergreen.adapters.ledger.approvals import SqlApprovals
 from evergreen.adapters.ledger.engine import Database
 from evergreen.adapters.ledger.events import SqlEvents, SqlHeartbeats
@@ -9,6 +10,7 @@ from evergreen.adapters.ledger.holds import SqlHolds
 from evergreen.adapters.ledger.leases import SqlLeases
 from evergreen.adapters.ledger.models import SqlModels
 from evergreen.adapters.ledger.notices import SqlNotices
+from evergreen.adapters.ledger.points import SqlPoints
 from evergreen.adapters.ledger.pools import SqlPools
 from evergreen.adapters.ledger.releases import SqlReleases
 from evergreen.adapters.ledger.replicas import SqlReplicas
@@ -45,4 +47,6 @@ def open_ledger(url: str) -> Ledger:
         trials=SqlTrials(database),
         settings=SqlSettings(database),
         pools=SqlPools(database),
+        points=SqlPoints(database),
+        alerts=SqlAlerts(database),
     )

@@ -71,6 +71,14 @@ def insert_if_absent(connection: Connection, table: Table, values: dict[str, Any
     return connection.execute(statement).rowcount == 1
 
 
+def insert_or_replace(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows, each in place of the one that has its primary key; no two may have the same."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table)
+    new = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new), rows)
+
+
 def retry_while_locked(act: Callable[[], _Result]) -> _Result:
     """Do it again, a few times, while SQLite says that the database is locked."""
     for attempt in range(1, _TRIES + 1):

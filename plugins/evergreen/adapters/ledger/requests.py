@@ -143,6 +143,12 @@ class SqlTriggerRequests:
             newest: datetime | None = connection.scalar(query)
         return newest
 
+    def watermarks(self) -> dict[str, datetime]:
+        """The newest watermark of each model that has one, in one read."""
+        query = select(t.c.model, func.max(t.c.watermark)).where(t.c.watermark.is_not(None)).group_by(t.c.model)
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def _newest(self, limit: int, *where: ColumnElement[bool]) -> list[TriggerRequest]:
         query = select(t).where(*where).order_by(t.c.seq.desc()).limit(limit)
         with self._database.read() as connection:

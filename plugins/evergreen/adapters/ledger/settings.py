@@ -10,6 +10,8 @@ from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.tables import serving_settings as t
 from evergreen.core.records import ServingSettings
 
+_LISTS = ("not_logged", "rule_metrics")  # tuples here, JSON there
+
 
 class SqlSettings:
     """Implements core.ports.Settings."""
@@ -19,7 +21,7 @@ class SqlSettings:
 
     def put(self, settings: ServingSettings) -> bool:
         """Keep a model's settings in place of those before; false where nothing changed."""
-        row = {**vars(settings), "not_logged": list(settings.not_logged)}
+        row = {**vars(settings), **{name: list(getattr(settings, name)) for name in _LISTS}}
         with self._database.write() as connection:
             if insert_if_absent(connection, t, row):
                 return True
@@ -38,4 +40,4 @@ class SqlSettings:
 
 
 def _record(row: Row[Any]) -> ServingSettings:
-    return ServingSettings(**{**row._mapping, "not_logged": tuple(row.not_logged)})
+    return ServingSettings(**{**row._mapping, **{name: tuple(row._mapping[name]) for name in _LISTS}})

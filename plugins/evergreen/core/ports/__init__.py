@@ -18,6 +18,7 @@ from evergreen.core.ports.answering import (
 from evergreen.core.ports.data import Snapshots, Source, Store, StoredFile
 from evergreen.core.ports.edge import Door, EdgeProxy, EdgeServer
 from evergreen.core.ports.ledger import (
+    Alerts,
     Approvals,
     Events,
     Heartbeats,
@@ -26,6 +27,7 @@ from evergreen.core.ports.ledger import (
     Ledger,
     Models,
     Notices,
+    Points,
     Pools,
     Releases,
     Replicas,
@@ -35,14 +37,16 @@ from evergreen.core.ports.ledger import (
     Trials,
     TriggerRequests,
 )
-from evergreen.core.ports.logged import LoggedRow, PartWriter, Predictions, Removed
+from evergreen.core.ports.logged import LoggedParts, LoggedRow, PartWriter, Predictions, Removed
 from evergreen.core.ports.registry import Aliases, Registry
 from evergreen.core.ports.runs import Runs, RunState
+from evergreen.core.ports.serving_counters import Served, ServingCounters
 from evergreen.core.ports.training import TrainedModel, Trainer
 from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
 
 __all__ = [
     "GRACE",
+    "Alerts",
     "Aliases",
     "Answer",
     "Approvals",
@@ -55,10 +59,12 @@ __all__ = [
     "Holds",
     "Leases",
     "Ledger",
+    "LoggedParts",
     "LoggedRow",
     "Models",
     "Notices",
     "PartWriter",
+    "Points",
     "Pools",
     "Predictions",
     "Registry",
@@ -68,8 +74,10 @@ __all__ = [
     "Replicas",
     "RunState",
     "Runs",
+    "Served",
     "ServingClient",
     "ServingConnection",
+    "ServingCounters",
     "Settings",
     "Slot",
     "SlotContainers",

@@ -29,6 +29,9 @@ class ServingConnection(Protocol):
     def predict(self, model: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
         """POST the rows to the plain records endpoint. Raises ServingFailed when it refuses or does not answer."""
 
+    def tell(self, model: str, records: Sequence[Mapping[str, Any]]) -> int:
+        """POST ground truth (inference_id, label, at); how many records were kept. Raises ServingFailed as predict."""
+
 
 class ServingClient(Protocol):
     """Asks serving over HTTP, as callers do."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evergreen.core.ports.ledger_monitoring import Alerts, Points
 from evergreen.core.ports.ledger_releases import Approvals, Holds, Releases, Replicas
 from evergreen.core.ports.ledger_requests import Leases, Models, TriggerRequests
 from evergreen.core.ports.ledger_told import Events, Heartbeats, Notices, SlotEvents, Tokens
 from evergreen.core.ports.ledger_trials import Pools, Settings, Trials
 
 __all__ = [
+    "Alerts",
     "Approvals",
     "Events",
     "Heartbeats",
@@ -18,6 +20,7 @@ __all__ = [
     "Ledger",
     "Models",
     "Notices",
+    "Points",
     "Pools",
     "Releases",
     "Replicas",
@@ -48,3 +51,5 @@ class Ledger:
     trials: Trials
     settings: Settings
     pools: Pools
+    points: Points
+    alerts: Alerts

@@ -81,6 +81,9 @@ class TriggerRequests(Protocol):
     ) -> datetime | None:
         """The newest watermark of any request of this model, source or cause, whatever its state."""
 
+    def watermarks(self) -> dict[str, datetime]:
+        """The newest watermark of each model that has one, in one read."""
+
 
 class Leases(Protocol):
     """One holder a model at a time, from pull to judge."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import polars as pl
 
-    from evergreen.core.records import LoggedRows, Truth
+    from evergreen.core.records import LoggedRows, Truth, UserMetric
 
 
 class PartWriter(Protocol):
@@ -21,6 +21,9 @@ class PartWriter(Protocol):
 
     def truth(self, records: Sequence[Truth]) -> bytes:
         """A part of ground truth."""
+
+    def metrics(self, records: Sequence[UserMetric]) -> bytes:
+        """A part of users' metrics."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,19 @@ class Predictions(Protocol):
 
     def remove(self, model: str, ids: Collection[str]) -> Removed:
         """Rewrite every part that has rows of these ids without them, ground truth first. Each in one step."""
+
+
+class LoggedParts(Protocol):
+    """The same log part by part: what is read once is not read again. Parts may come, be rewritten and go meanwhile."""
+
+    def parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of a day's answers, in order: that of their first rows."""
+
+    def truth_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of ground truth about a day's answers, in order."""
+
+    def metric_parts(self, model: str, day: date) -> list[str]:
+        """The keys of the parts of users' metrics of a day, in order."""
+
+    def part(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
+        """The rows of a part, of these columns those that it has; none where it is gone."""

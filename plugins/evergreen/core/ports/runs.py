@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -27,3 +28,6 @@ class Runs(Protocol):
 
     def dismiss(self, model: str, run_id: str, reason: str) -> None:
         """End the run's wait for an answer that the ledger has already; nothing happens where it does not wait."""
+
+    def scheduler_heard_at(self) -> datetime | None:
+        """When Airflow's scheduler was last heard of; none where it never was."""

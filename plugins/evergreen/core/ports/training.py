@@ -35,7 +35,15 @@ class Trainer(Protocol):
         """Fit on the frame, which is in order of event time; its newest rows are the early-stopping tail.
 
         Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used.
-        The same frame and spec give the same files.
+        The same frame and spec give the same files. Among them is what the monitor measures against: reference.json
+        (core.monitoring.reference), and for a regression loss.ubj (`expected_losses`).
+        """
+
+    def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
+        """What a small model, fitted on the frame, answers to the rows of `ahead`: as `predict`. Nothing is kept of it.
+
+        A fraction of what `fit` costs: few rounds, no tail. The same frames and spec give the same answers. Raises
+        TrainingRefused as `fit` does.
         """
 
     def predict(self, files: Mapping[str, bytes], frame: pl.DataFrame) -> np.ndarray:
@@ -44,4 +52,11 @@ class Trainer(Protocol):
         Uses the features, order and categories of the bundle's own schema, whatever the spec says now. Raises
         NotComparable where the frame lacks one of its columns, has it in a type that cannot be used, or with infinite
         numbers.
+        """
+
+    def expected_losses(self, files: Mapping[str, bytes], frame: pl.DataFrame, prediction: np.ndarray) -> np.ndarray:
+        """How far off a regression is expected to be on each row: (rows, 2), absolute and squared error; float64.
+
+        `prediction`: what its booster answered, (rows,). The frame needs the features that serving logs. Raises
+        NotComparable as predict does, and for a bundle without loss.ubj.
         """

@@ -19,6 +19,15 @@ from evergreen.core.records.logged import (
     LoggedFeature,
     LoggedRows,
     Truth,
+    UserMetric,
+)
+from evergreen.core.records.monitoring import (
+    ALL,
+    ANY_VERSION,
+    Alert,
+    MetricPoint,
+    RuleState,
+    Severity,
 )
 from evergreen.core.records.people import (
     FLEET,
@@ -66,6 +75,8 @@ from evergreen.core.records.trials import (
 )
 
 __all__ = [
+    "ALL",
+    "ANY_VERSION",
     "CHALLENGER",
     "CHAMPION",
     "ENDED",
@@ -74,6 +85,7 @@ __all__ = [
     "ON_TRIAL",
     "PREDICTION_BINS",
     "REFUSED",
+    "Alert",
     "Approval",
     "ApprovalState",
     "ArmCount",
@@ -92,6 +104,7 @@ __all__ = [
     "LoggedBy",
     "LoggedFeature",
     "LoggedRows",
+    "MetricPoint",
     "Notice",
     "NoticeKind",
     "Part",
@@ -104,7 +117,9 @@ __all__ = [
     "RequestState",
     "RolloutPlan",
     "RolloutState",
+    "RuleState",
     "ServingSettings",
+    "Severity",
     "SliceResult",
     "SlotEvent",
     "Snapshot",
@@ -112,6 +127,7 @@ __all__ = [
     "Trip",
     "TripKind",
     "Truth",
+    "UserMetric",
     "Verdict",
     "own_run_id",
 ]

@@ -144,7 +144,8 @@ class Candidate:
 
     `bundle` is the sha256 of the bundle's manifest, and its address in the store.
     `data_end` is the newest event time that the booster was fitted on. `made_with`: code_revision, image, lock_hash,
-    folder_hash, spec_sha256 (core.train_key.Provenance), empty for versions that are older than this field.
+    folder_hash, spec_sha256 (core.train_key.Provenance), empty for versions that are older than this field. One that
+    was recalled (core.recalling) has those of the version whose bundle it has, and names it there.
     """
 
     model: str

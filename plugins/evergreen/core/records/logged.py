@@ -53,3 +53,14 @@ class Truth:
     label: float | str
     at: int
     caller: str = ""
+
+
+@dataclass(frozen=True)
+class UserMetric:
+    """A value of a metric that a user posted; `name` as rules have it ('user.revenue_per_call'). `at`: Unix ms, the
+    time that it is of."""
+
+    name: str
+    value: float
+    at: int
+    caller: str = ""

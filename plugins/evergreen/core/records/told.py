@@ -57,6 +57,8 @@ class NoticeKind(StrEnum):
     FAILED = "failed"
     REPORTED = "reported"  # something that was repaired, or that nobody caused here: an alias moved by hand
     SILENT = "silent"  # nothing heard from the reconciler
+    ALERT = "alert"  # a rule on a metric of the monitor was broken for long enough
+    ALERT_CLOSED = "alert_closed"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class ServingSettings:
 
     `pinned`: loaded at the start and kept. `log_sample`: the fraction of requests whose rows are logged.
     `not_logged`: features that never leave memory. `max_concurrent`: more requests than this at a time are refused.
+    For its metrics page: `fresh_within`, seconds (none: data may be of any age), and the metrics of the model's rules.
     """
 
     model: str
@@ -105,6 +106,8 @@ class ServingSettings:
     log_sample: float = 1.0
     not_logged: tuple[str, ...] = ()
     max_concurrent: int = 256
+    fresh_within: float | None = None
+    rule_metrics: tuple[str, ...] = ()
 
 
 class PoolChange(StrEnum):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from evergreen.core.ports import Ledger
+from evergreen.fakes.ledger.alerts import InMemoryAlerts
 from evergreen.fakes.ledger.approvals import InMemoryApprovals
 from evergreen.fakes.ledger.events import InMemoryEvents, InMemoryHeartbeats, InMemoryNotices
 from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.leases import InMemoryLeases
 from evergreen.fakes.ledger.models import InMemoryModels
+from evergreen.fakes.ledger.points import InMemoryPoints
 from evergreen.fakes.ledger.releases import InMemoryReleases
 from evergreen.fakes.ledger.replicas import InMemoryReplicas
 from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
@@ -37,4 +39,6 @@ def in_memory_ledger() -> Ledger:
         trials=trials,
         settings=InMemorySettings(),
         pools=InMemoryPools(),
+        points=InMemoryPoints(),
+        alerts=InMemoryAlerts(),
     )

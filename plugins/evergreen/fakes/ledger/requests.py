@@ -136,6 +136,13 @@ class InMemoryTriggerRequests:
         rows = [r for r in rows if cause in (None, r.cause)]
         return max((r.watermark for r in rows if r.watermark), default=None)
 
+    def watermarks(self) -> dict[str, datetime]:
+        """The newest watermark of each model that has one, in one read."""
+        with self._lock:
+            models = {r.model for r in self._rows.values()}
+        newest = {model: self.newest_watermark(model=model) for model in models}
+        return {model: watermark for model, watermark in newest.items() if watermark}
+
     def _newest(self, model: str) -> list[TriggerRequest]:
         with self._lock:
             return [r for r in reversed(self._rows.values()) if r.model == model]

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from evergreen.core.records import Truth
+from evergreen.core.records import Truth, UserMetric
 from evergreen.serving.models.loaded_model import LoadedModel
 from evergreen.serving.protocols.endpoint import Asked
-from evergreen.serving.refusals import refuse
+from evergreen.serving.refusals import RequestRefused, refuse
 from evergreen.serving.state import Reason, Shipping
 
 
@@ -24,6 +24,9 @@ class Log(Protocol):
 
     def add_truth(self, model: str, records: Sequence[Truth]) -> None:
         """Keep what turned out to be true. Raises RequestRefused (503) where it cannot be kept."""
+
+    def add_metrics(self, model: str, records: Sequence[UserMetric]) -> None:
+        """Keep values of users' metrics. Raises RequestRefused (503) where they cannot be kept."""
 
     def reasons(self) -> list[Reason]:
         """What ops should know of the log; nothing here blocks readiness."""
@@ -48,9 +51,11 @@ class NoLog:
 
     def add_truth(self, model: str, records: Sequence[Truth]) -> None:
         """Raises RequestRefused: a caller must not believe that it was kept."""
-        raise refuse(
-            503, "ground truth", found="a server that keeps no log", allowed="a serving pool", do="Send it to a pool."
-        )
+        raise _keeps_no_log("ground truth")
+
+    def add_metrics(self, model: str, records: Sequence[UserMetric]) -> None:
+        """Raises RequestRefused, for the same reason."""
+        raise _keeps_no_log("metrics")
 
     def reasons(self) -> list[Reason]:
         """None."""
@@ -65,3 +70,8 @@ class NoLog:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def _keeps_no_log(what: str) -> RequestRefused:
+    found = "a server that keeps no log"
+    return refuse(503, what, found=found, allowed="a serving pool", do="Send it to a pool.")

@@ -1,8 +1,8 @@
 """POST /models/{name}/ground-truth: what turned out to be true of earlier answers, by their inference ids.
 
-The one endpoint that changes something. Where tokens are asked for, it wants one like all others. Where none are, it
-takes requests on loopback alone, and such that a page in somebody's browser cannot send: JSON by its content type,
-which the browser asks about first, to a host that is named as this machine.
+With users' metrics (user_metrics) it is what changes something. Where tokens are asked for, both want one like all
+others. Where none are, they take requests on loopback alone, and such that a page in somebody's browser cannot send:
+JSON by its content type, which the browser asks about first, to a host that is named as this machine.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _FIELDS = ("inference_id", "label", "at")
 _ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _OWN_HOST = re.compile(r"(localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _LONGEST = 200  # characters of a class's name
+TIME, SAY_THE_ZONE = "a time such as 2013-06-01T12:00:00Z", "Say the time zone, or leave the field out for now."
 
 
 class GroundTruth(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,10 +36,10 @@ class GroundTruth(msgspec.Struct, forbid_unknown_fields=True):
 _DECODER = msgspec.json.Decoder(GroundTruth)
 
 
-def allow(headers: Headers, *, asks_for_tokens: bool, on_loopback: bool) -> None:
+def allow(headers: Headers, *, asks_for_tokens: bool, on_loopback: bool, what: str = "ground truth") -> None:
     """Raises RequestRefused: 403 for who may not, 415 for another content type. The token is checked elsewhere."""
     if not asks_for_tokens:
-        _only_from_here(headers, on_loopback)
+        _only_from_here(headers, on_loopback, what)
     given = headers.get(b"content-type", b"").decode("latin-1")
     if given.partition(";")[0].strip().lower() != "application/json":
         raise refuse(
@@ -50,13 +51,13 @@ def allow(headers: Headers, *, asks_for_tokens: bool, on_loopback: bool) -> None
         )
 
 
-def _only_from_here(headers: Headers, on_loopback: bool) -> None:
+def _only_from_here(headers: Headers, on_loopback: bool, what: str) -> None:
     host = headers.get(b"host", b"").decode("latin-1")
     if on_loopback and _OWN_HOST.fullmatch(host):
         return
     raise refuse(
         403,
-        "ground truth",
+        what,
         found="a server without tokens" + (f", asked as host {shown(host)}" if on_loopback else " on a network"),
         allowed="callers with a token, or a server on loopback asked as localhost",
         do="Start serving with EVERGREEN_SERVING_AUTH=tokens, so that it is known who tells the truth.",
@@ -76,11 +77,6 @@ def read(body: bytes, caller: str, now: datetime) -> list[Truth]:
         ids.add(truth.inference_id or str(row))
     problems.raise_if_any()
     return found
-
-
-def accepted(records: list[Truth]) -> dict[str, int]:
-    """The body of the answer, 202: they are kept, and used later."""
-    return {"accepted": len(records)}
 
 
 def _truth(row: int, record: dict[str, Any], caller: str, now: datetime, problems: Problems) -> Truth:
@@ -105,7 +101,7 @@ def _inference_id(row: int, value: Any, problems: Problems) -> str:
 
 def _label(row: int, value: Any, problems: Problems) -> float | str:
     is_name = isinstance(value, str) and 0 < len(value) <= _LONGEST
-    is_number = type(value) in (int, float) and _is_finite(value)
+    is_number = type(value) in (int, float) and is_finite(value)
     if is_name or is_number:
         return value if is_name else float(value)
     do = "Send 1 or 0." if isinstance(value, bool) else "Leave out records whose truth is not known yet."
@@ -113,7 +109,8 @@ def _label(row: int, value: Any, problems: Problems) -> float | str:
     return 0.0
 
 
-def _is_finite(value: float) -> bool:
+def is_finite(value: float) -> bool:
+    """Whether it is a finite float64."""
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond float64
@@ -122,15 +119,21 @@ def _is_finite(value: float) -> bool:
 
 def _at(row: int, value: Any, now: datetime, problems: Problems) -> int:
     """Unix milliseconds; now where nothing is said."""
+    at = milliseconds_at(value, now)
+    if at is None:
+        problems.add(_wrong, row, "at", value, TIME, SAY_THE_ZONE)
+    return at or 0
+
+
+def milliseconds_at(value: Any, now: datetime) -> int | None:
+    """A time of the request in Unix ms, now where nothing is said; none for what is no time with a zone."""
     try:
         at = now if value is None else datetime.fromisoformat(value)
         if at.tzinfo is None:
-            raise ValueError("no time zone")
+            return None
         return int(at.astimezone(UTC).timestamp() * 1000)
     except (TypeError, ValueError, OverflowError):
-        allowed, do = "a time such as 2013-06-01T12:00:00Z", "Say the time zone, or leave the field out for now."
-        problems.add(_wrong, row, "at", value, allowed, do)
-        return 0
+        return None
 
 
 def _wrong(row: int, field: str, value: Any, allowed: str, do: str) -> Problem:

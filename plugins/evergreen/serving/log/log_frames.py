@@ -4,6 +4,7 @@ source   1, msgpack: number, model, version, release, bundle, arm, features     
 rows     2, numbers and sizes, msgpack of keys and unseen categories (empty where there are none), float32 matrix,
          float32 predictions, 16 bytes an id
 truth    3, msgpack: model, [id, label, at, caller], …
+metrics  4, msgpack: model, [name, value, at, caller], …
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth
+from evergreen.core.records import LoggedBy, LoggedFeature, LoggedRows, Truth, UserMetric
 from evergreen.serving.log.segments import Damaged, framed
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from evergreen.serving.protocols.endpoint import Asked
 
-_SOURCE, _ROWS, _TRUTH = b"\x01", b"\x02", b"\x03"
+_SOURCE, _ROWS, _TRUTH, _METRICS = b"\x01", b"\x02", b"\x03", b"\x04"
 _SIZES = struct.Struct("<cIIII")  # kind, source, rows, outputs, bytes of keys and unseen
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
 
@@ -73,11 +74,16 @@ def truth(model: str, records: Sequence[Truth]) -> bytes:
     return framed(_TRUTH + _encode((model, [(one.inference_id, one.label, one.at, one.caller) for one in records])))
 
 
+def metrics(model: str, records: Sequence[UserMetric]) -> bytes:
+    """Values of users' metrics."""
+    return framed(_METRICS + _encode((model, [(one.name, one.value, one.at, one.caller) for one in records])))
+
+
 # ---------------------------------------------------------------- read by the supervisor
 
 
-def read(payloads: Iterable[bytes]) -> Iterator[LoggedRows | tuple[str, list[Truth]]]:
-    """Rows, and truths with their model, in the order in which they were written. Raises Damaged."""
+def read(payloads: Iterable[bytes]) -> Iterator[LoggedRows | tuple[str, list[Truth] | list[UserMetric]]]:
+    """Rows, truths and users' metrics with their model, in the order in which they were written. Raises Damaged."""
     sources: dict[int, LoggedBy] = {}
     for payload in payloads:
         kind = payload[:1]
@@ -90,8 +96,11 @@ def read(payloads: Iterable[bytes]) -> Iterator[LoggedRows | tuple[str, list[Tru
         elif kind == _TRUTH:
             model, records = _decode(payload[1:])
             yield model, [Truth(*record) for record in records]
+        elif kind == _METRICS:
+            model, records = _decode(payload[1:])
+            yield model, [UserMetric(*record) for record in records]
         else:
-            raise Damaged(f"a frame of kind {kind!r}; allowed: 1, 2, 3")
+            raise Damaged(f"a frame of kind {kind!r}; allowed: 1, 2, 3, 4")
 
 
 def _read_rows(payload: bytes, sources: dict[int, LoggedBy]) -> LoggedRows:

@@ -20,7 +20,7 @@ from threading import Lock
 
 import numpy as np
 
-from evergreen.core.records import LoggedBy, LoggedFeature, Truth
+from evergreen.core.records import LoggedBy, LoggedFeature, Truth, UserMetric
 from evergreen.serving import state as files
 from evergreen.serving.limits import LogLimits
 from evergreen.serving.log import log_frames as frames
@@ -131,19 +131,25 @@ class PredictionLog:
 
     def add_truth(self, model: str, records: Sequence[Truth]) -> None:
         """Keep what turned out to be true. Raises RequestRefused (503) where it cannot be kept."""
+        self._keep("ground truth", frames.truth(model, records))
+
+    def add_metrics(self, model: str, records: Sequence[UserMetric]) -> None:
+        """Keep values of users' metrics. Raises RequestRefused (503) where they cannot be kept."""
+        self._keep("metrics", frames.metrics(model, records))
+
+    def _keep(self, what: str, frame: bytes) -> None:
         try:
             if self._blocked:
                 raise OSError(errno.EAGAIN, self._trouble)
             with self._lock:
                 segment = self._segment or self._open()
-                segment.append(frames.truth(model, records))
+                segment.append(frame)
                 self._trouble = ""
         except OSError as error:
             if not self._blocked:
                 self._fail(error)
-            raise refuse(
-                503, "ground truth", found=self._trouble, allowed="room on its disk", do="Send it again later."
-            ) from error
+            do = "Send it again later."
+            raise refuse(503, what, found=self._trouble, allowed="room on its disk", do=do) from error
 
     @staticmethod
     def _chosen(share: float, first_id: str) -> bool:

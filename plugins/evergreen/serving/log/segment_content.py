@@ -10,7 +10,7 @@ from uuid import UUID
 
 from evergreen.core import logged_parts as parts
 from evergreen.core.forgotten import Forgetting, Forgotten
-from evergreen.core.records import LoggedRows, Truth
+from evergreen.core.records import LoggedRows, Truth, UserMetric
 from evergreen.serving.log import log_frames as frames
 from evergreen.serving.log.segments import payloads
 
@@ -21,6 +21,7 @@ class Content:
 
     predictions: dict[tuple[str, date, tuple[object, ...]], list[LoggedRows]] = field(default_factory=dict)
     truths: dict[tuple[str, date], list[Truth]] = field(default_factory=dict)
+    metrics: dict[tuple[str, date], list[UserMetric]] = field(default_factory=dict)
     rows: int = 0
 
     @classmethod
@@ -31,7 +32,7 @@ class Content:
             if isinstance(one, LoggedRows):
                 found._add(one)
             else:
-                found._add_truth(*one)
+                found._add_told(*one)
         return found
 
     def _add(self, batch: LoggedRows) -> None:
@@ -40,9 +41,12 @@ class Content:
             group = (batch.by.model, day, parts.shape_of(batch.by, batch.outputs))
             self.predictions.setdefault(group, []).append(alike)
 
-    def _add_truth(self, model: str, records: Sequence[Truth]) -> None:
+    def _add_told(self, model: str, records: Sequence[Truth | UserMetric]) -> None:
         self.rows += len(records)
         for one in records:
+            if isinstance(one, UserMetric):
+                self.metrics.setdefault((model, parts.day_of(one.at)), []).append(one)
+                continue
             told = parts.milliseconds_of(one.inference_id)
             day = parts.day_of(one.at if told is None else told)
             self.truths.setdefault((model, day), []).append(one)

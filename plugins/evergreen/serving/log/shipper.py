@@ -21,7 +21,7 @@ from typing import TypeVar
 from evergreen.core import logged_parts as parts
 from evergreen.core.forgotten import Forgetting, Forgotten
 from evergreen.core.ports import PartWriter, Store
-from evergreen.core.records import LoggedRows, Truth
+from evergreen.core.records import LoggedRows, Truth, UserMetric
 from evergreen.serving import state as files
 from evergreen.serving.log.segment_content import Content, kept_of
 from evergreen.serving.log.segments import FOLDER, SUFFIX, Damaged, finished, made_at
@@ -119,6 +119,8 @@ class Shipper:
             key = parts.part_key(parts.TRUTH, model, day, segment)
             left = [one for one in records if one.inference_id not in ids_gone]
             _put(store, key, writer.truth, left)
+        for (model, day), values in found.metrics.items():
+            _put(store, parts.part_key(parts.METRICS, model, day, segment), writer.metrics, values)
 
     def _forgotten(self, store: Store) -> Mapping[str, Forgotten]:
         """All that is forgotten, by its key in the store. Each is read once: they do not change."""
@@ -154,7 +156,7 @@ class Shipper:
             _log.warning("%s cannot be written: %s", files.SHIPPING, error.strerror)
 
 
-_Rows = TypeVar("_Rows", LoggedRows, Truth)
+_Rows = TypeVar("_Rows", LoggedRows, Truth, UserMetric)
 
 
 def _put(store: Store, key: str, as_part: Callable[[Sequence[_Rows]], bytes], rows: Sequence[_Rows]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from evergreen.serving import state as files
 from evergreen.serving.metrics import Metrics
-from evergreen.serving.state import Reason, Released, Status, WorkerReport
+from evergreen.serving.state import Platform, Reason, Released, Status, WorkerReport
 
 REPORT_SECONDS = 1.0
 _log = logging.getLogger(__name__)
@@ -55,6 +55,13 @@ class Reports:
             return files.read(self._folder / files.STATUS, Status) or Status()
         except (ValueError, OSError) as error:
             return Status(reasons=[Reason(f"{files.STATUS} cannot be read: {error}")])
+
+    def platform(self) -> Platform:
+        """What the supervisor read last of the platform; nothing where that cannot be read."""
+        try:
+            return files.read(self._folder / files.PLATFORM, Platform) or Platform()
+        except (ValueError, OSError):
+            return Platform()
 
     def others_metrics(self) -> list[dict[str, list[str]]]:
         """What the other workers counted, from their reports."""

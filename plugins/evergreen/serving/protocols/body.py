@@ -12,25 +12,26 @@ from starlette.requests import Request
 from evergreen.serving.refusals import RequestRefused, refuse, shown
 
 INLINE_BYTES = 16_000  # of a body that is read on the event loop; more would hold up the others
+FEWER = "Send fewer rows a request, or start serving with a higher --max-body."
 _T = TypeVar("_T")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, do: str = FEWER) -> bytes:
     """The whole body. Raises RequestRefused (413) as soon as it is over the limit, announced or not; see the next."""
-    check_announced(dict(request.scope["headers"]), limit)
+    check_announced(dict(request.scope["headers"]), limit, do)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise too_large(f"more than {limit} bytes", limit)
+            raise too_large(f"more than {limit} bytes", limit, do)
     return bytes(body)
 
 
-def check_announced(headers: Mapping[bytes, bytes], limit: int) -> None:
+def check_announced(headers: Mapping[bytes, bytes], limit: int, do: str = FEWER) -> None:
     """Raises RequestRefused: 413 for a body announced to be over the limit, in bytes; 415 for a compressed one."""
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced[:20]) > limit:
-        raise too_large(f"{announced[:20].decode()} bytes", limit)
+        raise too_large(f"{announced[:20].decode()} bytes", limit, do)
     if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
         raise refuse(
             415,
@@ -88,12 +89,12 @@ def _wrong_form(error: Exception, like: str) -> RequestRefused:
     return refuse(422, "body", found=str(error), allowed=like, do="Correct the form of the body.")
 
 
-def too_large(found: str, limit: int) -> RequestRefused:
-    """The refusal of a body over the limit, in bytes."""
+def too_large(found: str, limit: int, do: str = FEWER) -> RequestRefused:
+    """The refusal of a body over the limit, in bytes; `do` says how to send less."""
     return refuse(
         413,
         "body",
         found=found,
         allowed=f"at most {limit} bytes",
-        do="Send fewer rows a request, or start serving with a higher --max-body.",
+        do=do,
     )

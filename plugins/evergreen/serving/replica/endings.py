@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from evergreen.serving.cgroup import own_cgroup
 from evergreen.serving.state import Reason
 
 CRASHED, HUNG, KILLED, OOM = "crashed", "hung", "killed", "oom"
@@ -18,7 +19,7 @@ class Endings:
 
     def __init__(self, cgroup: Path | None = None) -> None:
         self.counts = dict.fromkeys((CRASHED, HUNG, KILLED, OOM), 0)
-        self._events = (cgroup or _own_cgroup()) / "memory.events"
+        self._events = (cgroup or own_cgroup()) / "memory.events"
         self._oom_kills = self._counted()
         self._last: dict[str, tuple[float, str]] = {}
 
@@ -70,15 +71,3 @@ def _told(status: int) -> str:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
-
-
-def _own_cgroup() -> Path:
-    """In a container the root, else what the process says."""
-    root = Path("/sys/fs/cgroup")
-    if (root / "memory.events").exists():
-        return root
-    try:
-        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return root
-    return root / own.lstrip("/")

@@ -24,6 +24,7 @@ from evergreen.serving.replica.caller_list import CallerList
 from evergreen.serving.replica.fixed import FixedLedger
 from evergreen.serving.replica.follower import Follower, Pool
 from evergreen.serving.replica.listening import bind, only_one
+from evergreen.serving.replica.platform_gauges import PlatformGauges
 from evergreen.serving.replica.stopping import Stop
 from evergreen.serving.replica.workers import Workers
 
@@ -97,6 +98,8 @@ def serve(options: Options) -> None:
         shipping = Thread(target=shipper.run, args=(ended,), daemon=True)
         if log:
             shipping.start()
+            platform = PlatformGauges(options.pool, folder, lambda: wiring.ledger(settings))
+            Thread(target=platform.run, args=(ended,), daemon=True).start()
         while not stop.asked():
             _look_after(team)
         _drain(team, options.drain_seconds, stop)

@@ -30,6 +30,7 @@ from evergreen.serving.web.openapi_parts import (
 _FLOAT32 = 3.4028235677973362e38  # the largest number that a feature may have: more is infinite
 _ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 _ASKED = (400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
+_TOLD = (*_ASKED, 403)
 _LOOKED_UP = (400, 401, 404, 405, 429, 500, 503)
 
 
@@ -87,6 +88,7 @@ def _model_paths(model: LoadedModel) -> Json:
         f"{plain}/predict": {"post": _predict(model)},
         f"{plain}/invocations": {"post": _invocations(model)},
         f"{plain}/ground-truth": {"post": _ground_truth(model)},
+        f"{plain}/metrics": {"post": _metrics(model)},
         **{base: get("Metadata, Open Inference Protocol", looked_up, _LOOKED_UP) for base in (oip, versioned)},
         **{f"{base}/ready": get("Whether it answers as released", ready, _LOOKED_UP) for base in (oip, versioned)},
         **{f"{base}/infer": {"post": _infer(model)} for base in (oip, versioned)},
@@ -147,7 +149,14 @@ def _ground_truth(model: LoadedModel) -> Json:
     body = {"application/json": {"schema": ref("GroundTruth"), "example": {"records": [record]}}}
     accepted = as_json("Kept, for later", record_of(accepted={"type": "integer"}))
     summary = f"Tell what turned out to be true of answers of {model.name}"
-    return post(summary, body, {"202": accepted}, "Detailed", (*_ASKED, 403))
+    return post(summary, body, {"202": accepted}, "Detailed", _TOLD)
+
+
+def _metrics(model: LoadedModel) -> Json:
+    example = {"metrics": [{"name": "revenue_per_call", "value": 1.2}]}
+    body = {"application/json": {"schema": ref("UserMetrics"), "example": example}}
+    accepted = as_json("Kept, for rules on user.<name>", record_of(accepted={"type": "integer"}))
+    return post(f"Post values of metrics of your own about {model.name}", body, {"202": accepted}, "Detailed", _TOLD)
 
 
 # ------------------------------------------------------------ a model's features

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from evergreen.serving.log.user_metrics import MOST
 from evergreen.serving.protocols.tensor_columns import DATATYPES
 from evergreen.serving.protocols.tensors_endpoint import OUTPUT
 
 _STATUSES = {
     400: "No request: broken JSON, or bytes that are none of the protocol's",
     401: "No valid token, where tokens are asked for",
-    403: "Not from here: a server without tokens takes ground truth on loopback alone",
+    403: "Not from here: a server without tokens takes ground truth and metrics on loopback alone",
     404: "No such model or version here; the text names those served",
     405: "Another method",
     408: "The request came too slowly",
@@ -140,6 +141,21 @@ SCHEMAS: Json = {
                     at={"type": "string", "format": "date-time"},
                 ),
                 "required": ["inference_id", "label"],
+            },
+        }
+    ),
+    "UserMetrics": record_of(
+        metrics={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST,
+            "items": {
+                **record_of(
+                    name={"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}$"},
+                    value={"type": "number"},
+                    time={"type": "string", "format": "date-time"},
+                ),
+                "required": ["name", "value"],
             },
         }
     ),

@@ -1,9 +1,10 @@
-"""All pages but those that ask a model: what is served, health, metadata, metrics. Ground truth alone changes any."""
+"""All pages but those that ask a model: what is served, health, metadata, metrics."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from evergreen.serving.callers import CallersOnly
+from evergreen.serving.cgroup import memory_limit
 from evergreen.serving.limits import InFlight
 from evergreen.serving.log.answer_log import Log
 from evergreen.serving.metrics import exposition, gauge
@@ -22,12 +24,13 @@ from evergreen.serving.models.loaded_model import LoadedModel
 from evergreen.serving.models.model_table import ModelTable
 from evergreen.serving.protocols import tensors_endpoint
 from evergreen.serving.refusals import RequestRefused
-from evergreen.serving.state import Status
+from evergreen.serving.state import Platform, Status
 from evergreen.serving.web.caller_pages import CallerPages
 from evergreen.serving.web.health import ready
 from evergreen.serving.web.routes import PATHS
 
 VERSION = "0.1.0"
+STALE = 120.0  # seconds after which what was read of the platform is not shown; it is read every minute at least
 _log = logging.getLogger(__name__)
 
 
@@ -123,6 +126,7 @@ class Pages:
             *self._table.reports.others_metrics(),
             gauge("evergreen_requests_in_flight", self._in_flight.total, worker=slot),
             gauge("evergreen_requests_in_flight_peak", self._in_flight.peak, worker=slot),
+            gauge("evergreen_requests_in_flight_limit", self._in_flight.limit),
             *versions,
             gauge("evergreen_ready", is_ready),
             gauge("evergreen_reasons", len(reasons) + len(self._log.reasons())),
@@ -131,6 +135,8 @@ class Pages:
             gauge("evergreen_log_lag_seconds", shipping.lag),
             gauge("evergreen_log_backlog_bytes", shipping.backlog),
             gauge("evergreen_log_shipped_rows_total", shipping.rows),
+            gauge("evergreen_memory_limit_bytes", limit) if (limit := memory_limit()) else {},
+            *platform_samples(self._table.reports.platform(), time.time()),
         )
 
     async def index(self, request: Request) -> Response:
@@ -143,6 +149,7 @@ class Pages:
                 "infer": f"/v2/models/{name}/infer",
                 "metadata": f"/v2/models/{name}",
                 "ground_truth": f"/models/{name}/ground-truth",
+                "metrics": f"/models/{name}/metrics",
             }
             for name, released in sorted(self._table.answering.items())
         ]
@@ -156,6 +163,12 @@ class Pages:
                 "openapi": "/openapi.json",
             }
         )
+
+
+def platform_samples(told: Platform, now: float) -> list[Mapping[str, list[str]]]:
+    """What the ledger knew, and when. What is old is not shown: it would be taken for what is."""
+    read = gauge("evergreen_ledger_read_timestamp_seconds", told.read_at)
+    return [read, told.samples] if now - told.read_at < STALE else [read]
 
 
 async def _elsewhere(request: Request) -> Response:

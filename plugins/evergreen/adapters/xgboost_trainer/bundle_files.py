@@ -1,0 +1,85 @@
+"""The files of a bundle that come from a fitted booster; core.bundle says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import xgboost as xgb
+
+from evergreen.adapters.xgboost_trainer.inputs import Categories, inputs_of, label_of, predict
+from evergreen.adapters.xgboost_trainer.losses import fit_losses, held_out_losses
+from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
+from evergreen.core.metrics import Task
+from evergreen.core.monitoring import reference
+from evergreen.core.monitoring.from_training import feature_bins, reference_of
+from evergreen.core.monitoring.spread import LEAST, Tail
+
+if TYPE_CHECKING:
+    from evergreen.core.monitoring.reference import Calibrate
+    from evergreen.core.spec import ModelSpec
+
+GOLDEN_ROWS = 20
+
+
+def answering_files(
+    spec: ModelSpec, booster: xgb.Booster, rows: pl.DataFrame, categories: Categories, params: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """What serving answers from."""
+    return {
+        MODEL: bytes(booster.save_raw("ubj")),
+        SCHEMA: canonical_json(
+            {
+                "task": str(spec.task),
+                "features": _features(categories),
+                "unknown_category": spec.serving.unknown_category,
+                **({"classes": params["num_class"]} if "num_class" in params else {}),
+            }
+        ),
+        GOLDEN: canonical_json(_golden(booster, rows, categories)),
+    }
+
+
+def monitored_files(
+    spec: ModelSpec,
+    rows: pl.DataFrame,
+    tail: pl.DataFrame,
+    answers: np.ndarray,
+    categories: Categories,
+    calibrate: Calibrate,
+) -> dict[str, bytes]:
+    """What the monitor measures against. `answers`: the booster's, of the tail."""
+    label, hidden = label_of(spec, tail), spec.features.not_logged
+    logged = {name: known for name, known in categories.items() if name not in hidden}
+    files, losses = {}, None
+    if spec.task is Task.REGRESSION:
+        files[reference.LOSS] = fit_losses(tail, logged, label, answers)
+        losses = held_out_losses(tail, logged, label, answers) if tail.height >= LEAST else None
+    made = reference_of(
+        spec.task,
+        feature_bins(_features(categories), rows, hidden),
+        rows.height,
+        Tail(label, answers, losses),
+        calibrate,
+    )
+    return {**files, reference.REFERENCE: reference.to_bytes(made)}
+
+
+def _features(categories: Categories) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "kind": "number"} if known is None else {"name": name, "kind": "category", "categories": known}
+        for name, known in categories.items()
+    ]
+
+
+def _golden(booster: xgb.Booster, rows: pl.DataFrame, categories: Categories) -> dict[str, Any]:
+    """Rows over the whole window, one of them with nothing known, and what the booster answers offline.
+
+    Numbers are those of float32, and read back from JSON unchanged.
+    """
+    some = rows.gather_every(max(1, rows.height // GOLDEN_ROWS)).head(GOLDEN_ROWS)
+    some = inputs_of(some, categories).with_columns(pl.col(pl.Float32).fill_nan(None))
+    some = pl.concat([some, some.clear(1)])
+    return {"rows": some.to_dicts(), "predictions": predict(booster, some).tolist()}

@@ -1,0 +1,25 @@
+"""Serving is killed in the embedded shape, whose supervisor starts it again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from airflow_world import World, within
+from evergreen.supervisor import stack as stacks
+from evergreen.supervisor.health import healthy
+
+
+def test_serving_that_was_killed_answers_again_within_five_seconds(world: World) -> None:
+    began = record_of(world).starts["serving"]
+    os.kill(record_of(world).sessions["serving"].sid, signal.SIGKILL)
+    time.sleep(0.3)
+    within(5, lambda: healthy(record_of(world), ["serving"]) or None)
+    assert record_of(world).starts["serving"] == began + 1
+
+
+def record_of(world: World) -> stacks.Record:
+    record = stacks.read(world.settings.home)
+    assert record is not None
+    return record
