@@ -6,8 +6,6 @@ threads are the runs: they admit their request and serve it.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -84,6 +82,10 @@ class Airflow:
 
     def dismiss(self, model: str, run_id: str, reason: str) -> None:
         """See Runs."""
+
+    def scheduler_heard_at(self) -> datetime | None:
+        """See Runs."""
+        return self.runs.scheduler_heard_at()
 
     def work(self, ledger: Ledger, specs: Mapping[str, ModelSpec], over: threading.Event) -> None:
         """Be one run after the other."""
@@ -187,7 +189,7 @@ def _serving(airflow: Airflow) -> Iterator[int]:
     class Manager(BaseManager):
         """Hands the runs to other processes."""
 
-    Manager.register("runs", lambda: airflow, exposed=("start", "state", "dismiss"))
+    Manager.register("runs", lambda: airflow, exposed=("start", "state", "dismiss", "scheduler_heard_at"))
     server = Manager(("127.0.0.1", 0), KEY).get_server()
 
     def serve() -> None:
@@ -211,7 +213,7 @@ def _reconciler(url: str, port: int, models: int) -> Iterator[subprocess.Popen[b
         try:
             yield process
         finally:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
 
 
 def main(url: str, port: str, models: str) -> None:
