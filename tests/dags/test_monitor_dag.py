@@ -34,7 +34,7 @@ REPO = Path(__file__).parents[2]
 
 def test_its_file_loads_alone_and_light(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
-    shutil.copy(REPO / "dags" / "platform.py", tmp_path / "dags")
+    shutil.copy(REPO / "dags" / "upkeep.py", tmp_path / "dags")
     found = parse(tmp_path, tmp_path / "airflow")
     assert (found["errors"], found["heavy"]) == ({}, [])
     dag = found["dags"]["monitor"]

@@ -30,7 +30,7 @@ GOOD = {"pool": "default", "reason": "new libraries", "ready_within": 60}
 @pytest.mark.parametrize("url", ["", URL])
 def test_the_dag_is_there_in_the_compose_shape_only(tmp_path: Path, url: str) -> None:
     (tmp_path / "dags").mkdir()
-    shutil.copy(REPO / "dags" / "platform.py", tmp_path / "dags")
+    shutil.copy(REPO / "dags" / "upkeep.py", tmp_path / "dags")
     found = parse(tmp_path, tmp_path / "airflow", EVERGREEN_EDGE_URL=url)
     assert (found["errors"], found["heavy"]) == ({}, [])
     if not url:

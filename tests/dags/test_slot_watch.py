@@ -27,7 +27,7 @@ URL = "tcp://docker-slots:2375"
 @pytest.mark.parametrize("url", ["", URL])
 def test_the_dag_is_there_in_the_compose_shape_only(tmp_path: Path, url: str) -> None:
     (tmp_path / "dags").mkdir()
-    shutil.copy(REPO / "dags" / "platform.py", tmp_path / "dags")
+    shutil.copy(REPO / "dags" / "upkeep.py", tmp_path / "dags")
     found = parse(tmp_path, tmp_path / "airflow", EVERGREEN_SLOTS_URL=url)
     assert found["errors"] == {}
     assert found["heavy"] == []
