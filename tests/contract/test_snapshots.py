@@ -61,6 +61,22 @@ def test_another_value_changes_its_own_day_only(snapshots: Snapshots) -> None:
     assert snapshots.read(first).equals(FRAME.sort("at", "id"))  # the older snapshot stays as it was
 
 
+def test_each_gives_a_frame_a_day(snapshots: Snapshots) -> None:
+    parts = snapshots.write("m", FRAME, "at", "id")
+    frames = list(snapshots.each(parts[::-1], ["at", "number"]))
+    assert [frame.height for frame in frames] == [8, 4]
+    assert pl.concat(frames).equals(FRAME.sort("at", "id").select("at", "number"))
+
+
+def test_each_says_what_is_wrong_with_a_part_once_it_is_its_turn(snapshots: Snapshots) -> None:
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    gone = InMemorySnapshots().write("other", FRAME, "at", "id")[1]
+    frames = snapshots.each([first, gone])
+    assert next(frames).height == first.rows
+    with pytest.raises(SourceError, match=gone.key):
+        next(frames)
+
+
 def test_a_part_that_is_gone_is_named(snapshots: Snapshots) -> None:
     (part, *_) = InMemorySnapshots().write("other", FRAME, "at", "id")
     with pytest.raises(SourceError, match=part.key):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -47,6 +47,12 @@ class ParquetSnapshots:
         read = [(part, self._read_part(part)) for part in sorted(parts, key=lambda part: part.day)]
         frames = [_checked(list(alike)) for _, alike in groupby(read, key=lambda one: one[1].schema)]
         return pl.concat([frame.select(columns) if columns else frame for frame in frames])
+
+    def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same part by part, one in memory at a time. SourceError comes with the part that it is about."""
+        for part in sorted(parts, key=lambda part: part.day):
+            frame = _checked([(part, self._read_part(part))])
+            yield frame.select(columns) if columns else frame
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""

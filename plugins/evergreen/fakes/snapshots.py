@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen.core.bundle import sha256
@@ -32,6 +32,11 @@ class InMemorySnapshots:
         for frame in rest:
             whole = whole.vstack(frame)
         return whole.select(columns) if columns else whole
+
+    def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same part by part."""
+        for part in sorted(parts, key=lambda part: part.day):
+            yield self.read([part], columns)
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside; returns their key."""

@@ -79,5 +79,8 @@ class Snapshots(Protocol):
     def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The parts' rows, in order of day. SourceError if a stored part's hash is not the recorded one."""
 
+    def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same part by part, one in memory at a time. SourceError comes with the part that it is about."""
+
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""
