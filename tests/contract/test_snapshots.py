@@ -83,6 +83,13 @@ def test_a_part_that_is_gone_is_named(snapshots: Snapshots) -> None:
         snapshots.read([part])
 
 
+def test_a_part_is_there_or_not(snapshots: Snapshots) -> None:
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    gone = InMemorySnapshots().write("other", FRAME, "at", "id")[1]
+    assert snapshots.touch(first)
+    assert not snapshots.touch(gone)
+
+
 def test_quarantine_keeps_the_rows_under_a_key_of_their_content(snapshots: Snapshots) -> None:
     rows = FRAME[:2].with_columns(failed_expectation=pl.lit("expect_x (number)"))
     key = snapshots.quarantine("m", "abc", rows)

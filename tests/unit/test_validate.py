@@ -200,5 +200,6 @@ def test_a_row_that_fails_twice_counts_once() -> None:
     ]
     aside = quarantine.set_aside(results)
     assert quarantine.labels(aside) == ["expect_a (a)", "expect_a (a); expect_b (b)"]
-    assert quarantine.over_limit(aside, None, 200, 0.01) == ""
-    assert "2 of 199 rows" in quarantine.over_limit(aside, None, 199, 0.01)
+    assert quarantine.rows_aside(results, 200) == [1, 2]
+    assert quarantine.over_limit(2, 200, 0.01) == ""
+    assert "2 of 199 rows" in quarantine.over_limit(2, 199, 0.01)

@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,12 +29,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from evergreen.core.bundle import MODEL, SCHEMA
+from evergreen.core.ports import LoggedTrial
 
 RUN_NAME = "evergreen.run"  # finds the run again; MLflow's own run name can be edited by anyone
+TRIAL_NAME = "evergreen.trial.name"  # finds a trial again below its run
+TRIALS_AT_A_TIME, MOST_TRIALS = 4, 1000  # logged; a spec allows no more
 REQUIREMENTS = [f"xgboost=={xgb.__version__}"]  # a fixed list: MLflow would spend seconds guessing it
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST",)
@@ -96,6 +100,27 @@ class MlflowRegistry:
             file = Path(scratch, place.name)
             file.write_bytes(data)
             self._client.log_artifact(run_id, str(file), folder)
+
+    def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
+        """See Registry. Three calls a trial, of several trials at a time: each call waits for the server, mostly."""
+        experiment = self._client.get_run(run_id).info.experiment_id
+        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status != 'RUNNING'"
+        found = self._client.search_runs([experiment], query, max_results=MOST_TRIALS)
+        there = {run.data.tags.get(TRIAL_NAME) for run in found}
+        new = [trial for trial in trials if trial.name not in there]
+        with ThreadPoolExecutor(TRIALS_AT_A_TIME) as threads:
+            list(threads.map(lambda trial: self._log_trial(experiment, run_id, trial), new))
+
+    def _log_trial(self, experiment: str, run_id: str, trial: LoggedTrial) -> None:
+        tags = {**trial.tags, TRIAL_NAME: trial.name, MLFLOW_PARENT_RUN_ID: run_id}
+        made = self._client.create_run(experiment, run_name=trial.name, tags=tags).info.run_id
+        now = get_current_time_millis()
+        self._client.log_batch(
+            made,
+            metrics=[Metric(name, v, now, 0) for name, v in trial.metrics.items() if math.isfinite(v)],
+            params=[Param(name, str(value)) for name, value in trial.params.items()],
+        )
+        self._client.set_terminated(made, "FAILED" if trial.failed else "FINISHED")
 
     def register(self, model: str, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> int:
         """See Registry."""

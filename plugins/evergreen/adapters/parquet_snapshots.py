@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     Pieces: TypeAlias = "Callable[[int, int], bytes]"  # what is hashed of the rows from start up to, not with, end
 
+_WRITERS = 4  # threads: a write waits for the disk, or for the object store
+
 
 class ParquetSnapshots:
     """Parts at 'snapshots/<model>/<day>-<hash>.parquet', shared by all snapshots that hold the same day."""
@@ -35,12 +39,17 @@ class ParquetSnapshots:
     def write(self, model: str, frame: pl.DataFrame, event_time: str, key: str) -> tuple[Part, ...]:
         """Split by day of event time (UTC), sort by (event time, key), hash, store what is not there yet."""
         ordered = frame.sort(event_time, key)
-        days = ordered.group_by(pl.col(event_time).dt.date().alias("day"), maintain_order=True)
-        parts = [(day, rows) for (day,), rows in days]
-        digests = content_hashes(ordered, [rows.height for _, rows in parts])
-        return tuple(
-            self._write_part(model, day, rows, digest) for (day, rows), digest in zip(parts, digests, strict=True)
-        )
+        runs = ordered[event_time].dt.date().rle().struct.unnest()
+        days, heights = runs["value"].to_list(), runs["len"].to_list()
+        ends = np.cumsum(heights).tolist()
+        frames = [ordered[end - height : end] for end, height in zip(ends, heights, strict=True)]
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            written = writers.map(partial(self._write_part, model), days, frames, content_hashes(ordered, heights))
+            return tuple(written)
+
+    def touch(self, part: Part) -> bool:
+        """Whether a part that was written before is there; it is needed again, so it counts as new."""
+        return self._store.touch(part.key)
 
     def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The parts' rows, in order of day. SourceError if a stored part's hash is not the recorded one."""
@@ -54,6 +63,10 @@ class ParquetSnapshots:
             frame = _checked([(part, self._read_part(part))])
             yield frame.select(columns) if columns else frame
 
+    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Some columns of one part, not compared with its hash. SourceError if it cannot be read at all."""
+        return self._read_part(part, columns)
+
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""
         key = f"quarantine/{model}/{snapshot_id[:16]}-{content_hash(rows)[:16]}.parquet"
@@ -66,9 +79,9 @@ class ParquetSnapshots:
             self._store.put(part.key, _to_parquet(rows))
         return part
 
-    def _read_part(self, part: Part) -> pl.DataFrame:
+    def _read_part(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
         try:
-            return pl.read_parquet(io.BytesIO(self._store.get(part.key)))
+            return pl.read_parquet(io.BytesIO(self._store.get(part.key)), columns=list(columns) if columns else None)
         except KeyError:
             raise _damaged(part, "no such file in the store") from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
@@ -136,7 +149,7 @@ def _little_endian(values: np.ndarray) -> Pieces:
 
 def _to_parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
+    frame.write_parquet(buffer, compression="zstd", compression_level=1)  # higher ones cost more than they save here
     return buffer.getvalue()
 
 

@@ -186,6 +186,7 @@ def _one(row: ModelStatus, now: datetime) -> list[str]:
         "on trial": str(row.trial) if row.trial else "",
         "released by": "" if row.rolled_back else row.released_by or "",
         "window": row.window,
+        "tuning": row.tuning,
         "metric": row.recovery,
         "recalled": row.recalled,
         "hold": row.hold,

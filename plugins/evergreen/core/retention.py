@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import Retention
 
 YOUNG = timedelta(days=1)
+VALIDATED = "validated/"  # what validation found in each part
 BUNDLES, SNAPSHOTS, QUARANTINE, EVIDENCE = "bundles/", "snapshots/", "quarantine/", "evidence/"
 OF_A_MODEL = (SNAPSHOTS, QUARANTINE, EVIDENCE)  # folders with a folder for each model
 
@@ -126,6 +127,17 @@ def _belongs(key: str, needed: Collection[int], parts: Collection[str]) -> bool:
         _, _, version, *_ = key.split("/")
         return not version.isdigit() or int(version) in needed
     return not key.startswith(QUARANTINE)  # what lies elsewhere was not written by Evergreen
+
+
+def validated_key(part: str, suite: str) -> str:
+    """Where what was found in a part (its key) by a suite (a hash) is kept."""
+    return f"{VALIDATED}{part.removeprefix(SNAPSHOTS).removesuffix('.parquet')}/{suite[:32]}.json"
+
+
+def outdated_findings(files: Iterable[StoredFile], parts: Collection[str], before: datetime) -> list[StoredFile]:
+    """What was found in parts of which none is left (`parts` are the keys of those that are), and what is old."""
+    left = {validated_key(part, "").rpartition("/")[0] for part in parts}
+    return [file for file in files if file.key.rpartition("/")[0] not in left or file.modified < before]
 
 
 def whole_bundle(files: Collection[StoredFile], *, before: datetime) -> list[StoredFile]:

@@ -54,6 +54,7 @@ class Facts:
     approval: Approval | None = None
     trial: TrialStatus | None = None
     window: str = ""
+    tuning: str = ""
     recovery: str = ""
 
 
@@ -64,8 +65,8 @@ class ModelStatus:
     `rolled_back`: the champion is champion by a rollback. `data_until` is the newest event time that the run which
     fitted the champion knew of. `recalled` says which earlier version it is, and why, where it was recalled. `hold`
     says who holds the model, why, and how to lift it; `hold_of` is the model's name or, for a hold on all models,
-    records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `recovery`
-    whether the metric came back that asked for the champion, where one did.
+    records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `tuning`
+    what the last tuning came to; `recovery` whether the metric came back that asked for the champion, where one did.
     """
 
     model: str
@@ -86,6 +87,7 @@ class ModelStatus:
     hold_of: str | None
     trial: TrialStatus | None = None
     window: str = ""
+    tuning: str = ""
     recovery: str = ""
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def facts_of(model: str, ledger: Ledger, now: datetime, on_trial: Mapping[str, R
         approval=_open_approval(ledger, last) if last else None,
         trial=trial_of(ledger, model, now, on_trial),
         window=_window(live) if live else "",
+        tuning=_tuning(ledger, model),
         recovery=_recovery(ledger, ledger.requests.get(release.request_id), now) if release else "",
     )
 
@@ -128,6 +131,12 @@ def _window(live: Candidate) -> str:
     """How its window was chosen; empty where it was given."""
     choice = of_candidate(live)
     return told(choice) if choice else ""
+
+
+def _tuning(ledger: Ledger, model: str) -> str:
+    """What the last tuning came to; empty where there was none."""
+    last = ledger.tunings.last(model)
+    return f"{last.words} ({readable_time(last.at)})" if last else ""
 
 
 def _open_approval(ledger: Ledger, request: TriggerRequest) -> Approval | None:
@@ -157,6 +166,7 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         hold_of=hold.model if hold else None,
         trial=facts.trial,
         window=facts.window,
+        tuning=facts.tuning,
         recovery=facts.recovery,
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from evergreen.core.ports import LoggedTrial
 
 
 @dataclass
@@ -20,6 +22,7 @@ class FakeRun:
     files: dict[str, bytes] = field(default_factory=dict)
     status: str = "RUNNING"
     description: str = ""
+    trials: dict[str, LoggedTrial] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +71,11 @@ class FakeRegistry:
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """See Registry."""
         self.runs[run_id].files[path] = data
+
+    def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
+        """See Registry."""
+        for trial in trials:
+            self.runs[run_id].trials.setdefault(trial.name, trial)
 
     def register(self, model: str, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> int:
         """See Registry."""

@@ -25,6 +25,10 @@ class InMemorySnapshots:
         days = ordered[event_time].dt.date()
         return tuple(self._part(model, day, ordered.filter(days == day)) for day in days.unique().sort())
 
+    def touch(self, part: Part) -> bool:
+        """Whether a part that was written before is there."""
+        return part.key in self.frames
+
     def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The parts' rows, in order of day. SourceError if a part's hash is not the recorded one."""
         first, *rest = (self._verified(part) for part in sorted(parts, key=lambda part: part.day))
@@ -37,6 +41,10 @@ class InMemorySnapshots:
         """The same part by part."""
         for part in sorted(parts, key=lambda part: part.day):
             yield self.read([part], columns)
+
+    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Some columns of one part."""
+        return self.read([part], columns)
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside; returns their key."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen.core.gate_texts import limits
 from evergreen.core.spec_fields import format_duration
+from evergreen.core.spec_limits import limits_of
 from evergreen.core.trial import stages
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def describe(spec: ModelSpec) -> str:
 | source | {spec.source.words}, event time `{spec.source.event_time}` |
 | label | `{spec.label.column}` |
 | features | {len(spec.features.columns)} |
-| starts | {_triggers(spec)} |
+| starts | {_triggers(spec)}{_limits(spec)} |
 | suite | `expectations/{spec.validation.suite}.json` |
 | gates | {"; ".join(_gate(gate) for gate in spec.gates)} |
 | approval | {_approval(spec)} |
@@ -143,6 +144,11 @@ def _triggers(spec: ModelSpec) -> str:
     found += [f"every {format_duration(spec.recall.every)} to see which kept version is best"] if spec.recall else []
     found += [f"when `{rule.words}`" for rule in spec.metric]
     return "; ".join([*found, "by hand or API"])
+
+
+def _limits(spec: ModelSpec) -> str:
+    found = (f"{limit.most} at a time of {limit.kind} `{limit.of}`" for limit in limits_of(spec))
+    return "".join(f"; {told}" for told in found)
 
 
 def _gate(gate: Gate) -> str:

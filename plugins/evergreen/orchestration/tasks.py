@@ -20,6 +20,7 @@ from evergreen.orchestration.descriptions import TASKS
 from evergreen.orchestration.run_notes import cause_of, tell_cause, tell_window
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.admit import admit
+from evergreen.steps.places import free_source
 from evergreen.steps.pull import pull
 from evergreen.steps.train import train
 from evergreen.steps.validate import validate
@@ -69,6 +70,7 @@ def _pull(spec: ModelSpec) -> XComArg:
                     lease=own.lease,
                 ),
             )
+            free_source(spec, run.ledger, request_id)
             log.info(
                 "%s rows in %s daily parts, %s without a label left out, %s to %s",
                 f"{snapshot.rows:,}",
@@ -96,7 +98,7 @@ def _validate(spec: ModelSpec) -> XComArg:
                     spec,
                     own.ledger,
                     wiring.snapshots(own.settings),
-                    wiring.validator(),
+                    wiring.validator(wiring.store(own.settings), own.settings.training_memory_mb),
                     wiring.registry(own.settings),
                     json.loads(declared),
                     suite_sha256=sha256(declared),
@@ -123,7 +125,7 @@ def _train(spec: ModelSpec) -> XComArg:
                     spec,
                     own.ledger,
                     wiring.snapshots(own.settings),
-                    wiring.trainer(),
+                    wiring.trainer(own.settings),
                     wiring.registry(own.settings),
                     wiring.store(own.settings),
                     request_id=request_id,
@@ -131,6 +133,7 @@ def _train(spec: ModelSpec) -> XComArg:
                     provenance=provenance(own.settings.root, spec),
                     lease=own.lease,
                     now=own.now,
+                    tuner=wiring.tuner(own.settings) if spec.training.tuning else None,
                 ),
             )
             log.info("Version %s: %s", candidate.version, candidate.metrics)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -18,20 +19,23 @@ from evergreen.core.champion import load
 from evergreen.core.errors import EmptyWindow, RunEnds
 from evergreen.core.judged_anew import check_fits, judged_for, taken_up, told
 from evergreen.core.outcome import on_trial, what_became
+from evergreen.core.read_rows import rows_within
 from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, TriggerRequest
 from evergreen.core.requested import is_recall
 from evergreen.core.spec_fields import format_duration
 from evergreen.core.train_key import Provenance, spec_json, train_key
+from evergreen.core.tuning import KEPT_AS as TUNED
+from evergreen.core.tuning import tuned_spec
 from evergreen.core.version_note import version_note
-from evergreen.core.window import Window, as_asked, parts_between, window_of
-from evergreen.core.window_choice import KEPT_AS, Choice, as_text, reads
-from evergreen.steps.choose_window import choose_window, within
+from evergreen.core.window import Window, as_asked, window_of
+from evergreen.core.window_choice import KEPT_AS, as_text, reads
+from evergreen.steps.choose_window import choose_window
 from evergreen.steps.recall import CHALLENGER, recall
+from evergreen.steps.tune import Tuner, tune
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from evergreen.core.ports import Ledger, Registry, Snapshots, Store, TrainedModel, Trainer
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -50,14 +54,15 @@ def train(
     provenance: Provenance,
     lease: Lease | None,
     now: datetime,
+    tuner: Tuner | None = None,
 ) -> Candidate:
     """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
 
     A request with `force` reopens a known one that was rejected, declined or rolled back; one that has a version judged
     anew gets that version; a recall fits nothing (steps.recall). Raises RunEnds if the known one was released, or was
     ended otherwise without `force`, EmptyWindow where no row is old enough to train on, TrainingRefused where the rows
-    cannot be learned from, FoundProblem for a version that cannot be judged anew, LeaseLost where another has the
-    model's lease by now.
+    cannot be learned from or need more memory than there is, FoundProblem for a version that cannot be judged anew,
+    LeaseLost where another has the model's lease by now.
     """
     request = ledger.requests.get(request_id)
     if (candidate := taken_up(ledger, request)) is not None:
@@ -68,16 +73,23 @@ def train(
             spec, ledger, snapshots, trainer, registry, store,
             request=request, snapshot=snapshot, lease=lease, now=now,
         )  # fmt: skip
-    spec = as_asked(spec, request)
+    declared = as_asked(spec, request)
+    tuned = tune(
+        declared, ledger, snapshots, registry, tuner,
+        request=request, snapshot_id=snapshot_id, lease=lease, now=now,
+    )  # fmt: skip
+    spec = tuned_spec(declared, tuned)
     key = train_key(snapshot_id, spec, provenance)
     known = ledger.models.by_train_key(spec.name, key)
     if known is not None:
         return _known(ledger, registry, known, request)
     snapshot = ledger.models.snapshot(spec.name, snapshot_id)
     bounds = window_of(spec, request, snapshot.as_of)
-    rows = _read(spec, snapshots, snapshot, reads(spec, bounds)[0][0], bounds)
+    rows = rows_within(spec, snapshots, snapshot.parts, [(reads(spec, bounds)[0][0], bounds.train_end)])
+    _refuse_empty(spec, snapshot, rows, bounds)
     choice = choose_window(spec, trainer, rows, bounds.train_end) if spec.window.is_auto else None
-    rows = _training_rows(spec, snapshot, rows, bounds, choice)
+    rows = rows_within(spec, snapshots, snapshot.parts, choice.spans) if choice else rows
+    _refuse_empty(spec, snapshot, rows, bounds)
     trained = trainer.fit(spec, rows)
     sealed, files = bundle.seal(
         trained.files, model=spec.name, train_key=key, snapshot=snapshot_id, label=spec.label.column
@@ -91,7 +103,7 @@ def train(
     }
     fence.check(ledger, lease)
     length = choice.chosen if choice else format_duration(bounds.train_end - bounds.start)
-    run = _record(spec, registry, trained, provenance, tags, {"rows": rows.height, "window": length})
+    run = _record(declared, registry, trained, provenance, tags, {"rows": rows.height, "window": length})
     if choice:
         registry.log_file(run, "training/window_choice.json", as_text(choice).encode())
     fence.check(ledger, lease)
@@ -112,7 +124,12 @@ def train(
         verdict=None,
         generation_seen=0,
         created_at=now,
-        made_with={**asdict(provenance), **({KEPT_AS: as_text(choice)} if choice else {})},
+        made_with={
+            **asdict(provenance),
+            "engine": trained.engine,
+            **({KEPT_AS: as_text(choice)} if choice else {}),
+            **({TUNED: json.dumps(dict(tuned), sort_keys=True)} if tuned else {}),
+        },
     )
     registry.describe(run, version_note(spec, candidate, bounds))
     return ledger.models.add_candidate(candidate, lease=lease)
@@ -150,27 +167,14 @@ def _known(ledger: Ledger, registry: Registry, known: Candidate, request: Trigge
     raise RunEnds(reason, served=True)
 
 
-def _read(spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, start: datetime, bounds: Window) -> pl.DataFrame:
-    """The rows from then to the end of training, in order of event time."""
-    import polars as pl
-
-    parts = parts_between(snapshot.parts, start, bounds.train_end) or snapshot.parts[:1]
-    frame = snapshots.read(parts, spec.columns)
-    return frame.filter(pl.col(spec.source.event_time).is_between(start, bounds.train_end))
-
-
-def _training_rows(
-    spec: ModelSpec, snapshot: Snapshot, rows: pl.DataFrame, bounds: Window, choice: Choice | None
-) -> pl.DataFrame:
-    rows = within(spec, rows, choice.spans) if choice else rows
-    if rows.height:
-        return rows
-    raise EmptyWindow(
-        f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
-        found=f"none of the snapshot's {snapshot.rows:,} rows",
-        allowed="at least one row older than the holdout and label.arrives_after",
-        do="Wait for more data, shorten window.holdout.length, or look at what the source holds before that time.",
-    )
+def _refuse_empty(spec: ModelSpec, snapshot: Snapshot, rows: Rows, bounds: Window) -> None:
+    if not rows.height:
+        raise EmptyWindow(
+            f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
+            found=f"none of the snapshot's {snapshot.rows:,} rows",
+            allowed="at least one row older than the holdout and label.arrives_after",
+            do="Wait for more data, shorten window.holdout.length, or look at what the source holds before that time.",
+        )
 
 
 def _keep(store: Store, sealed: str, files: Mapping[str, bytes]) -> None:

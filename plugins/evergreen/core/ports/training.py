@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 
@@ -26,16 +27,19 @@ class TrainedModel:
     importances: Mapping[str, float]
     history: Mapping[str, Sequence[float]]  # metric by boosting round, on the fitted rows and on the tail
     plots: Mapping[str, bytes] = field(default_factory=dict)  # PNG by artifact path
+    engine: str = "local"  # how the rows were held: training.engine, with auto decided
 
 
 class Trainer(Protocol):
     """Fits a model, and scores rows with one that was fitted."""
 
-    def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
-        """Fit on the frame, which is in order of event time; its newest rows are the early-stopping tail.
+    def fit(self, spec: ModelSpec, rows: Rows) -> TrainedModel:
+        """Fit on the rows, which are in order of event time; the newest are the early-stopping tail.
 
-        Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used.
-        The same frame and spec give the same files. Among them is what the monitor measures against: reference.json
+        Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used, and where
+        they would need more memory than there is (core.memory_estimate).
+        The same rows and spec give the same files, however they are cut into parts; a cluster's trees (engine dask) are
+        its own. Among them is what the monitor measures against: reference.json
         (core.monitoring.reference), and for a regression loss.ubj (`expected_losses`).
         """
 

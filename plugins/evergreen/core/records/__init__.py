@@ -37,6 +37,7 @@ from evergreen.core.records.people import (
     Hold,
     HoldEvent,
 )
+from evergreen.core.records.pulled import PulledDay
 from evergreen.core.records.releases import (
     ON_TRIAL,
     Champion,
@@ -73,6 +74,7 @@ from evergreen.core.records.trials import (
     Trip,
     TripKind,
 )
+from evergreen.core.records.tunings import TuningResult
 
 __all__ = [
     "ALL",
@@ -110,6 +112,7 @@ __all__ = [
     "Part",
     "PoolChange",
     "PoolEvent",
+    "PulledDay",
     "Release",
     "ReleaseEvent",
     "ReleaseKind",
@@ -127,6 +130,7 @@ __all__ = [
     "Trip",
     "TripKind",
     "Truth",
+    "TuningResult",
     "UserMetric",
     "Verdict",
     "own_run_id",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Date, Float, Index, Integer, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Date, Float, Index, Integer, PrimaryKeyConstraint, String, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
 from evergreen.adapters.ledger.tables.base import UtcTime, metadata
@@ -20,6 +20,8 @@ pulled_day = Table(
     Column("start", UtcTime, nullable=False),  # event times from here …
     Column("end", UtcTime, nullable=False),  # … to here were read
     Column("watermark", UtcTime, nullable=False),  # the source's newest event time then
+    Column("request_id", String(36), nullable=False),  # whose pull read it, or last finished with it
+    Column("finished", Boolean, nullable=False),
     PrimaryKeyConstraint("model", "reading", "day"),
 )
 
@@ -29,6 +31,7 @@ tuning = Table(
     Column("seq", Integer, autoincrement=True),
     Column("model", String(200), nullable=False),
     Column("study", String(250), nullable=False),
+    Column("declared", String(64), nullable=False),  # hash of what of the spec was tuned
     Column("request_id", String(36), nullable=False),
     Column("params", JSON, nullable=False),
     Column("metric", Text, nullable=False),

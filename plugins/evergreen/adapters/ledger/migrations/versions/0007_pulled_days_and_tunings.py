@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("end", sa.DateTime(timezone=True), nullable=False),
         sa.Column("watermark", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("request_id", sa.String(length=36), nullable=False),
+        sa.Column("finished", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("model", "reading", "day", name="pk_pulled_day"),
     )
     op.create_table(
@@ -34,6 +36,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("model", sa.String(length=200), nullable=False),
         sa.Column("study", sa.String(length=250), nullable=False),
+        sa.Column("declared", sa.String(length=64), nullable=False),
         sa.Column("request_id", sa.String(length=36), nullable=False),
         sa.Column("params", sa.JSON(), nullable=False),
         sa.Column("metric", sa.Text(), nullable=False),

@@ -1,0 +1,63 @@
+"""Whether a key stands twice in parts that do not fit into memory together.
+
+Keys are compared by a hash of 64 bits, eight bytes a row, a bounded number of them at a time; those whose hashes meet
+are looked at themselves. Parts that are known to have no key twice among them are only compared with the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from evergreen.core.records import Part
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    Keys = Callable[[Part], pl.Series]  # the keys of a part
+
+AT_ONCE = 16_000_000  # hashes in memory
+_BITS = 22  # of the map of the new hashes: 4 MB
+
+
+def twice(keys: Keys, new: Sequence[Part], old: Sequence[Part], *, at_once: int = AT_ONCE) -> pl.Series | None:
+    """The keys that stand more than once in all parts, sorted; None where there are none."""
+    import numpy as np
+    import polars as pl
+
+    turns = max(1, -(-sum(part.rows for part in new) // at_once))
+    met = [_met(keys, new, old, turn, turns) for turn in range(turns)] if new else []
+    hashes = np.unique(np.concatenate(met)) if met else np.empty(0)
+    if not len(hashes):
+        return None
+    suspects = pl.Series(hashes, dtype=pl.UInt64)
+    found = pl.concat([one.filter(one.hash().is_in(suspects.implode())) for one in map(keys, [*new, *old])])
+    again = found.filter(found.is_duplicated()).unique().sort()
+    return again if len(again) else None
+
+
+def _met(keys: Keys, new: Sequence[Part], old: Sequence[Part], turn: int, turns: int) -> np.ndarray:
+    """The hashes that stand twice, of those whose turn it is."""
+    import numpy as np
+
+    def hashes(parts: Iterable[Part]) -> Iterable[np.ndarray]:
+        for part in parts:
+            of_part = keys(part).hash().to_numpy()
+            yield of_part if turns == 1 else of_part[of_part % turns == turn]
+
+    fresh = np.empty(sum(part.rows for part in new), np.uint64)
+    filled = 0
+    for some in hashes(new):
+        fresh[filled : filled + len(some)] = some
+        filled += len(some)
+    fresh = fresh[:filled]
+    fresh.sort()
+    marked = np.zeros(1 << _BITS, bool)
+    marked[fresh >> np.uint64(64 - _BITS)] = True
+    met = [fresh[1:][fresh[1:] == fresh[:-1]]]
+    for some in hashes(old):
+        maybe = some[marked[some >> np.uint64(64 - _BITS)]]
+        at = np.minimum(np.searchsorted(fresh, maybe), max(0, filled - 1))
+        met.append(maybe[fresh[at] == maybe] if filled else maybe[:0])
+    return np.concatenate(met)
