@@ -24,18 +24,20 @@ from training_data import AS_OF, SPEC, make_rows
 
 SENSOR, CONCEPT = "sensor", "concept"  # of the one the inputs move, of the other what follows from them
 DRIFT, LOSS, LABELLED = "drift.psi.x", "quality.realised_loss.auc", "labels.fraction"
+TOLD = "told"  # the table that holds labels of the one: id is the key of a request, y its label, at when it was written
 ROWS = 300  # of a request: as many as a rule looks at
+LABELS = {"connection": SPEC["source"]["connection"], "table": TOLD, "key": "id", "label": "y", "told_at": "at"}
 MODELS: dict[str, dict[str, Any]] = {
     name: {
         "source": {**SPEC["source"], "table": name},
         "triggers": [{"metric": {"name": metric, "above": limit, "for": passes}}],
-        "monitoring": {"every": "2s", "window": "2h", "min_rows": ROWS, "alerts": alerts},
+        "monitoring": {"every": "2s", "window": "2h", "min_rows": ROWS, **more},
         "approval": {"mode": "auto"},
         "cooldown": "1s",
     }
-    for name, metric, limit, passes, alerts in (
-        (SENSOR, DRIFT, 0.2, 2, []),
-        (CONCEPT, LOSS, 0.1, 1, [{"name": LABELLED, "below": 0.5, "severity": "info"}]),
+    for name, metric, limit, passes, more in (
+        (SENSOR, DRIFT, 0.2, 2, {"labels": LABELS, "alerts": [{"name": LABELLED, "above": 0, "severity": "info"}]}),
+        (CONCEPT, LOSS, 0.1, 1, {"alerts": [{"name": LABELLED, "below": 0.5, "severity": "info"}]}),
     )
 }
 REACTS = '''
@@ -54,6 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (world.settings.root / "dags" / "reacts.py").write_text(REACTS)
         for table in MODELS:
             land(world.warehouse, make_rows(), table)
+        land(world.warehouse, _label_of("nobody-asked-this"), TOLD)
         within(PATIENCE, lambda: {*MODELS, "reacts"} <= set(world.api.dags()) or None)
         yield world
 
@@ -88,6 +91,21 @@ def test_each_alert_is_an_event_that_dags_of_ones_own_start_from(
     assert opened["alert"] == over["alert"] == alert.id
     assert (opened["metric"], opened["value"], over["value"]) == (DRIFT, alert.value, alert.closed_value)
     assert over["why"] == alert.closed_why
+
+
+def test_labels_are_read_from_a_source(world: World, stories: dict[str, Future[None]]) -> None:
+    stories[SENSOR].result()
+    assert alerts(world, SENSOR, LABELLED) == [], "of no answer is the label known yet"
+    ask(world, SENSOR, _callers().head(1), key="order-4711")
+    land(world.warehouse, _label_of("order-4711"), TOLD)
+    (alert,) = within(PATIENCE, lambda: alerts(world, SENSOR, LABELLED) or None)
+    assert alert.version == 2
+    assert 0 < alert.value < 0.01, "one of the hundreds"
+
+
+def _label_of(key: str) -> pl.DataFrame:
+    """A row of the table of labels, as written now."""
+    return _callers().head(1).with_columns(id=pl.lit(key), at=pl.lit(datetime.now(UTC)))
 
 
 def test_status_tells_of_a_monitor_that_is_silent_and_of_no_other(
@@ -174,10 +192,11 @@ def _callers() -> pl.DataFrame:
     return make_rows(ROWS, seed=3)
 
 
-def ask(world: World, model: str, rows: pl.DataFrame) -> list[str]:
-    """One request with these rows; their inference ids."""
+def ask(world: World, model: str, rows: pl.DataFrame, key: str = "") -> list[str]:
+    """One request with these rows, and with this key if any; their inference ids."""
     columns = {name: rows[name].to_list() for name in SPEC["features"]["columns"]}
-    answer = httpx.post(f"{world.stack.serving_url}/models/{model}/predict", json={"columns": columns}, timeout=10)
+    url, headers = f"{world.stack.serving_url}/models/{model}/predict", {"x-request-key": key} if key else {}
+    answer = httpx.post(url, json={"columns": columns}, headers=headers, timeout=10)
     return list(answer.raise_for_status().json()["inference_ids"])
 
 

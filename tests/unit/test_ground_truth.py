@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from evergreen.serving.inference_id import inference_ids
-from evergreen.serving.log.ground_truth import allow, read
+from evergreen.serving.log.ground_truth import read
+from evergreen.serving.log.posted import allow
 from evergreen.serving.refusals import RequestRefused
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -77,12 +78,12 @@ def test_infinity_is_refused() -> None:
 
 @pytest.mark.parametrize("host", [b"localhost:8000", b"127.0.0.1", b"[::1]:8000"])
 def test_without_tokens_this_machine_may_tell(host: bytes) -> None:
-    allow({**JSON, b"host": host}, asks_for_tokens=False, on_loopback=True)
+    allow({**JSON, b"host": host}, asks_for_tokens=False, on_loopback=True, what="labels")
 
 
 def test_with_tokens_everyone_who_has_one_may_tell() -> None:
     headers = {b"content-type": b"application/json; charset=utf-8", b"host": b"evergreen"}
-    allow(headers, asks_for_tokens=True, on_loopback=False)
+    allow(headers, asks_for_tokens=True, on_loopback=False, what="labels")
 
 
 @pytest.mark.parametrize(
@@ -99,5 +100,5 @@ def test_with_tokens_everyone_who_has_one_may_tell() -> None:
 )
 def test_a_page_in_a_browser_and_the_network_may_not(headers: Any, on_loopback: bool, status: int) -> None:
     with pytest.raises(RequestRefused) as caught:
-        allow(headers, asks_for_tokens=False, on_loopback=on_loopback)
+        allow(headers, asks_for_tokens=False, on_loopback=on_loopback, what="labels")
     assert caught.value.status == status

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from evergreen.core.catalog import load_catalog
 from evergreen.core.errors import FoundProblem
 from evergreen.core.watching import MONITOR, next_turn
 from evergreen.orchestration.connections import airflow_connection_url
+from evergreen.orchestration.own_thread import OwnThread
 from evergreen.orchestration.pages import addresses
 from evergreen.orchestration.passes import Specs
 from evergreen.orchestration.run_notes import tell
@@ -100,17 +100,10 @@ class MonitorTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """An event for each pass that is due."""
-        loop, complaint, fired = asyncio.get_running_loop(), "", NEVER
-        turns = _NextTurn()
-        with ThreadPoolExecutor(1, "monitor") as thread:
+        fired = NEVER
+        with OwnThread(_NextTurn().look, log, "When to watch models cannot be told") as look:
             while True:
-                try:
-                    (next_turn, heard), complaint = await loop.run_in_executor(thread, turns.look), ""
-                except Exception as error:  # the ledger is away, above all
-                    next_turn, heard = None, NEVER
-                    if str(error) != complaint:
-                        complaint = str(error)
-                        log.warning("When to watch models cannot be told: %s", error)
+                next_turn, heard = await look() or (None, NEVER)
                 now = datetime.now(UTC)
                 if next_turn and next_turn <= now and (heard > fired or now - fired >= PATIENCE):
                     fired = now

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from evergreen.core.errors import FoundProblem
 from evergreen.core.reconciling import RECONCILER, STAND_IN, WELL, persisting, readable_silence, silent
 from evergreen.orchestration.connections import airflow_connection_url, airflow_connection_url_async
 from evergreen.orchestration.notices import send, waiting
+from evergreen.orchestration.own_thread import OwnThread
 from evergreen.orchestration.pages import addresses
 from evergreen.orchestration.passes import Passes
 from evergreen.orchestration.run_notes import tell
@@ -155,25 +155,14 @@ class ReconcilerTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """An event for each new thing to do, for ever."""
-        loop, said, complaint = asyncio.get_running_loop(), set[str](), ""
-        # A thread of its own: those that all triggers share may all be waiting for a source.
-        thread = ThreadPoolExecutor(1, "reconciler")
-        worker = _Worker(loop)
-        try:
+        said, worker = set[str](), _Worker(asyncio.get_running_loop())
+        with OwnThread(worker.work, log, "Reconciling") as work:
             while True:
-                try:
-                    to_do, complaint = await loop.run_in_executor(thread, worker.work), ""
-                except Exception as error:  # the ledger is away, above all
-                    to_do = {}
-                    if str(error) != complaint:  # once, not in every pass
-                        complaint = str(error)
-                        log.warning("Reconciling: %s", error)
+                to_do = await work() or {}
                 if fresh := [text for key, text in to_do.items() if key not in said]:
                     yield TriggerEvent({"to_do": fresh})
                 said = set(to_do)
                 await asyncio.sleep(pause())
-        finally:
-            thread.shutdown(wait=False)  # a pass that is under way ends by itself
 
 
 def pause() -> float:

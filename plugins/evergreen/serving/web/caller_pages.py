@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from evergreen.serving.callers import CALLER
-from evergreen.serving.log import ground_truth, user_metrics
+from evergreen.serving.log import ground_truth, posted, user_metrics
 from evergreen.serving.log.answer_log import Log
 from evergreen.serving.models.model_table import ModelTable
 from evergreen.serving.protocols.body import read_body
@@ -52,7 +52,7 @@ class CallerPages:
         name = request.path_params["name"]
         headers, tokens = dict(request.scope["headers"]), self._table.callers is not None
         try:
-            ground_truth.allow(headers, asks_for_tokens=tokens, on_loopback=self._on_loopback, what=what)
+            posted.allow(headers, asks_for_tokens=tokens, on_loopback=self._on_loopback, what=what)
             if name not in self._table.answering:
                 await self._table.awake(name)  # says why not
             body = await read_body(request, self._max_body, _FEWER)
