@@ -14,7 +14,16 @@ from evergreen.core.retention import VALIDATED, outdated_findings
 from evergreen.fakes.store import InMemoryStore
 
 KEYS = [f"snapshots/m/2013-01-0{day}-{'a' * 32}.parquet" for day in (1, 2, 3)]
-FRAMES = [pl.DataFrame({"hour": [1, day, None, 99 if day == 2 else 5]}) for day in (1, 2, 3)]
+FRAMES = [
+    pl.DataFrame(
+        {
+            "hour": [1, day, None, 99 if day == 2 else 5],
+            "id": [f"{day}-1", f"{day}-2", None, f"{day}-4"],
+            "again": [day, day + 10, None, 12 if day == 3 else day + 20],  # 12 stands in the second part too
+        }
+    )
+    for day in (1, 2, 3)
+]
 BETWEEN = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "hour", "max_value": 23}}
 
 
@@ -75,6 +84,19 @@ def test_what_could_not_be_judged_is_not_kept(world: World) -> None:
         text, {"type": "expect_column_values_to_match_json_schema", "kwargs": {"column": "hour", "json_schema": {}}}
     )
     assert not world.store.keys(VALIDATED)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"[1", b"{}", b'["gone"]'])
+def test_a_new_part_is_compared_with_those_known_to_have_no_value_twice(world: World, damage: bytes | None) -> None:
+    unique = [{"type": "expect_column_values_to_be_unique", "kwargs": {"column": name}} for name in ("id", "again")]
+    assert [r.status for r in world.validate(*unique, keys=KEYS[:2]).results] == ["passed", "passed"]
+    assert world.store.keys(VALIDATED), "it is known of two parts"
+    for key in world.store.keys(VALIDATED) if damage is not None else []:
+        world.store.files[key] = damage
+    for _ in range(2):
+        good, bad = world.validate(*unique).results
+        assert (good.status, list(good.rows or ())) == ("passed", [])
+        assert (bad.status, list(bad.rows or ())) == ("failed", [5, 11])
 
 
 def test_findings_go_with_their_part(world: World) -> None:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import date
+from functools import partial
 
 import polars as pl
 import pytest
 
-from evergreen.core.records import Part
-from evergreen.core.unique_keys import twice
+from evergreen.core.unique_keys import Keys, twice
 
 
-def part(name: str, keys: Sequence[str | int]) -> Part:
-    return Part(date(2013, 1, 1), name, len(keys), name)
+def parts(lists: Sequence[Sequence[str | int]]) -> list[Keys]:
+    return [Keys(len(keys), partial(pl.Series, "id", keys)) for keys in lists]
 
 
 def found(new: list[list[str | int]], old: list[list[str | int]], **changes: int) -> list[str | int]:
-    kept = {f"{kind}{n}": keys for kind, lists in (("n", new), ("o", old)) for n, keys in enumerate(lists)}
-    parts = {name: part(name, keys) for name, keys in kept.items()}
-    again = twice(
-        lambda one: pl.Series("id", kept[one.key]),
-        [one for name, one in parts.items() if name[0] == "n"],
-        [one for name, one in parts.items() if name[0] == "o"],
-        **changes,
-    )
+    again = twice(parts(new), parts(old), **changes)
     return [] if again is None else again.to_list()
 
 

@@ -7,43 +7,49 @@ are looked at themselves. Parts that are known to have no key twice among them a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from evergreen.core.records import Part
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    Keys = Callable[[Part], pl.Series]  # the keys of a part
-
 AT_ONCE = 16_000_000  # hashes in memory
 _BITS = 22  # of the map of the new hashes: 4 MB
 
 
-def twice(keys: Keys, new: Sequence[Part], old: Sequence[Part], *, at_once: int = AT_ONCE) -> pl.Series | None:
-    """The keys that stand more than once in all parts, sorted; None where there are none."""
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a part, which `read` gives: at most `rows`."""
+
+    rows: int
+    read: Callable[[], pl.Series]
+
+
+def twice(new: Sequence[Keys], old: Sequence[Keys], *, at_once: int = AT_ONCE) -> pl.Series | None:
+    """The keys that stand more than once in all parts, sorted; None where there are none. In `old` none does."""
     import numpy as np
     import polars as pl
 
     turns = max(1, -(-sum(part.rows for part in new) // at_once))
-    met = [_met(keys, new, old, turn, turns) for turn in range(turns)] if new else []
+    met = [_met(new, old, turn, turns) for turn in range(turns)] if new else []
     hashes = np.unique(np.concatenate(met)) if met else np.empty(0)
     if not len(hashes):
         return None
     suspects = pl.Series(hashes, dtype=pl.UInt64)
-    found = pl.concat([one.filter(one.hash().is_in(suspects.implode())) for one in map(keys, [*new, *old])])
+    read = (part.read() for part in (*new, *old))
+    found = pl.concat([keys.filter(keys.hash().is_in(suspects.implode())) for keys in read])
     again = found.filter(found.is_duplicated()).unique().sort()
     return again if len(again) else None
 
 
-def _met(keys: Keys, new: Sequence[Part], old: Sequence[Part], turn: int, turns: int) -> np.ndarray:
+def _met(new: Sequence[Keys], old: Sequence[Keys], turn: int, turns: int) -> np.ndarray:
     """The hashes that stand twice, of those whose turn it is."""
     import numpy as np
 
-    def hashes(parts: Iterable[Part]) -> Iterable[np.ndarray]:
+    def hashes(parts: Iterable[Keys]) -> Iterable[np.ndarray]:
         for part in parts:
-            of_part = keys(part).hash().to_numpy()
+            of_part = part.read().hash().to_numpy()
             yield of_part if turns == 1 else of_part[of_part % turns == turn]
 
     fresh = np.empty(sum(part.rows for part in new), np.uint64)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen.core.ahead import ahead
@@ -19,7 +20,7 @@ from evergreen.core.errors import RowsRefused, SourceUnavailable
 from evergreen.core.pulled import check_keys, check_labelled, check_types, has_label, keys_twice
 from evergreen.core.pulling import Stretch, known_together, reading_of, stretches, to_read, usable, whole_days
 from evergreen.core.records import Lease, Part, PulledDay, TriggerRequest
-from evergreen.core.unique_keys import twice
+from evergreen.core.unique_keys import Keys, twice
 from evergreen.core.window_choice import Span
 
 if TYPE_CHECKING:
@@ -80,9 +81,12 @@ class DayReader:
         read = ReadDays(tuple(sorted([*kept, *fresh], key=lambda day: day.day)), types)
         try:
             self._check(read, kept)
-        except RowsRefused:
+        except RowsRefused as refused:
             self.ledger.pulled_days.remove(read.days)  # who repairs them may start any run
-            raise
+            if not kept:
+                raise
+            log.warning("%s\nIt may be that the days read before have changed since: all are read again.", refused)
+            return self.read(spans, columns)
         return read
 
     def finish(self, read: ReadDays) -> None:
@@ -145,13 +149,16 @@ class DayReader:
         """Raise RowsRefused for keys that stand twice, or too few labels."""
         if not read.rows + read.unlabelled:
             return
-        key = self.spec.source.key
         old = [day.part for day in known_together(kept) if day.part]
         new = sorted(set(read.parts) - set(old), key=lambda part: part.day)
-        again = twice(lambda part: self.snapshots.skim(part, [key])[key], new, old)
+        again = twice(*([Keys(part.rows, partial(self._keys, part)) for part in parts] for parts in (new, old)))
         if again is not None:
             raise keys_twice(self.spec, again)
         check_labelled(self.spec, read.rows + read.unlabelled, read.unlabelled)
+
+    def _keys(self, part: Part) -> pl.Series:
+        key = self.spec.source.key
+        return self.snapshots.skim(part, [key])[key]
 
 
 class _Asked:

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from evergreen.core import fence
 from evergreen.core.evidence import primary_metric
-from evergreen.core.ports import LoggedTrial, TrialLost
+from evergreen.core.ports import LoggedTrial
 from evergreen.core.read_rows import rows_within
 from evergreen.core.records import Lease, Snapshot, TriggerRequest, TuningResult
 from evergreen.core.requested import TUNE
@@ -26,7 +23,6 @@ from evergreen.core.tuning import (
     Decision,
     Trial,
     TrialFold,
-    TrialKind,
     TrialState,
     decide,
     declared,
@@ -40,15 +36,15 @@ from evergreen.core.tuning import (
     workers_of,
 )
 from evergreen.core.window import window_of
+from evergreen.steps.run_trials import Trials
 
 if TYPE_CHECKING:
     from evergreen.core.metrics import Metric
-    from evergreen.core.ports import Bench, Benches, Ledger, Registry, Snapshots, Studies, Study
+    from evergreen.core.ports import Benches, Ledger, Registry, Snapshots, Studies
     from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
     from evergreen.core.spec_tuning import Tuning, Value
 
-LOST_IN_A_ROW = 3  # trials: then it is not their parameters, and tuning is given up
 Draw = Callable[[Sequence["Trial"], "Metric", Mapping[str, float]], Mapping[str, bytes]]
 log = logging.getLogger(__name__)
 
@@ -141,7 +137,7 @@ def _search(
     memory = tuner.memory_mb / workers
     with tuner.benches().open(spec, rows, folds, metric, workers=workers, memory_mb=memory) as bench:
         study = tuner.studies().open(name, tuning.searched, first, seed=seed_of(name))
-        _Trials(study, bench, metric, len(folds), tuning).run(workers)
+        Trials(study, bench, metric, len(folds), tuning).run(workers)
     trials = study.trials()
     decision = decide(metric, trials)
     if decision is None:
@@ -172,74 +168,6 @@ def _with_enough(spec: ModelSpec, rows: Rows, folds: Sequence[TrialFold]) -> lis
             count[0], count[1] = count[0] + found[0], count[1] + found[1]
     least = spec.window.holdout.min_rows
     return [fold for fold, count in zip(folds, counts, strict=True) if min(count) >= least]
-
-
-# ---------------------------------------------------------------- trials
-
-
-@dataclass
-class _Trials:
-    """Trials one after another, or as many at a time as there are processes, within the budget."""
-
-    study: Study
-    bench: Bench
-    metric: Metric
-    folds: int
-    tuning: Tuning
-    _lost: int = field(default=0, init=False)
-    _until: float = field(default=0.0, init=False)
-
-    def run(self, workers: int) -> None:
-        """The untuned one first, by itself: the others are compared with it."""
-        before = self.study.trials()
-        spent = sum(trial.seconds for trial in before) / workers
-        self._until = time.monotonic() + self.tuning.timeout.total_seconds() - spent
-        self._lost = 0
-        begun = iter(range(self.tuning.trials - len(before)))
-        if not any(trial.kind is TrialKind.UNTUNED for trial in before) and next(begun, None) is not None:
-            self._one()
-        if not any(map(_is_scored_untuned, self.study.trials())):
-            return
-        if workers == 1:
-            return self._more(begun)
-        with ThreadPoolExecutor(workers) as threads:
-            for ended in [threads.submit(self._more, begun) for _ in range(workers)]:
-                ended.result()
-
-    def _more(self, begun: Iterator[int]) -> None:
-        while self._lost < LOST_IN_A_ROW and time.monotonic() < self._until and next(begun, None) is not None:
-            self._one()
-
-    def _one(self) -> None:
-        asked, began = self.study.ask(), time.monotonic()
-        ended, gain = self._scored(asked)
-        ended = replace(ended, seconds=round(time.monotonic() - began, 3))
-        self._lost = self._lost + 1 if ended.state is TrialState.FAILED else 0
-        self.study.tell(ended, gain)
-        scores = ", ".join(f"{score:.5g}" for score in ended.scores) or ended.why
-        log.info("Trial %s (%s): %s, %.1f s, %s", ended.number, ended.kind, ended.state, ended.seconds, scores)
-
-    def _scored(self, trial: Trial) -> tuple[Trial, float | None]:
-        untuned = next(filter(_is_scored_untuned, self.study.trials()), None)
-        own = untuned.scores if untuned else None
-        for at in range(self.folds):
-            try:
-                found = self.bench.score(trial.params, at)
-            except TrialLost as lost:
-                return replace(trial, state=TrialState.FAILED, why=str(lost)), None
-            trial = replace(trial, scores=(*trial.scores, found.score), rounds=(*trial.rounds, found.rounds))
-            if not isfinite(found.score):
-                return replace(trial, state=TrialState.FAILED, why=f"no {self.metric.label} on fold {at + 1}"), None
-            better = [self.metric.improvement(a, b) for a, b in zip(trial.scores, own or trial.scores, strict=False)]
-            over = own is not None and time.monotonic() >= self._until
-            hopeless = self.study.is_hopeless(trial, better)
-            if at + 1 < self.folds and (over or hopeless):
-                return replace(trial, state=TrialState.PRUNED, why="out of time" if over else ""), None
-        return replace(trial, state=TrialState.COMPLETE), fmean(better)
-
-
-def _is_scored_untuned(trial: Trial) -> bool:
-    return trial.kind is TrialKind.UNTUNED and trial.state is TrialState.COMPLETE
 
 
 # ---------------------------------------------------------------- told

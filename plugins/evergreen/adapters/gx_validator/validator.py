@@ -72,7 +72,7 @@ class GxValidator:
             library = Library(frames.to_pandas(parts[0].skim(None).head(1), plan.nullable))  # Polars from here on
             full = library.report(name, [configs[at] for at in by_kind[Kind.SCHEMA]])
             results |= dict(zip(by_kind[Kind.SCHEMA], full["results"], strict=True))
-            window = WindowChecks(parts, self._facts, library, plan.nullable)
+            window = WindowChecks(parts, self._store, self._facts, library, plan.nullable)
             results |= dict(
                 zip(by_kind[Kind.FACTS], window.on_facts([configs[at] for at in by_kind[Kind.FACTS]]), strict=True)
             )

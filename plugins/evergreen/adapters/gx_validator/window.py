@@ -14,7 +14,8 @@ import polars as pl
 from evergreen.adapters.gx_validator import frames, kinds, rowwise, verdict
 from evergreen.adapters.gx_validator.counts import Counts
 from evergreen.adapters.gx_validator.library import Config, Library, Result
-from evergreen.core.ports import PartRows, WindowFacts
+from evergreen.adapters.gx_validator.unlike import Unlike
+from evergreen.core.ports import PartRows, Store, WindowFacts
 
 MOST_DISTINCT = 500_000  # values that the library is given to compare with a set
 _ENDS = ("expect_column_max_to_be_between", "expect_column_min_to_be_between")
@@ -72,6 +73,7 @@ class WindowChecks:
     """The expectations on a window as a whole. `library` holds a frame with its columns and types."""
 
     parts: Sequence[PartRows]
+    store: Store
     facts: WindowFacts
     library: Library
     nullable: Collection[str]
@@ -122,10 +124,13 @@ class WindowChecks:
             return skim
 
         parts = [replace(part, skim=tallied(at, part)) for at, part in enumerate(self.parts)]
-        rows = np.asarray(self.facts.repeated(parts, columns, how), dtype=np.int64)
+        alike = len(columns) > 1 or not Unlike(self.store, parts, columns[0]).holds()
+        rows = np.asarray(self.facts.repeated(parts, columns, how) if alike else [], dtype=np.int64)
         of_parts, start = [], 0
         for at, part in enumerate(self.parts):
             low, high = np.searchsorted(rows, [start, start + part.height])
+            if at not in missing:
+                parts[at].skim(columns)  # which counts them
             counts = Counts(part.height, missing[at])
             if high > low:
                 frame = frames.plain(part.skim(columns))
