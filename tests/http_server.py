@@ -41,7 +41,13 @@ class Server:
         self.table = ModelTable(folder, "0", Metrics(), KnownCallers(folder / CALLERS) if token else None)
         self.app = ServingApp(self.table, limits)
         config = uvicorn.Config(
-            self.app, http=http.ServingProtocol, ws="none", lifespan="off", proxy_headers=False, log_config=None
+            self.app,
+            http=http.ServingProtocol,
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            access_log=False,  # as a worker has it; pytest would keep each line in memory
+            log_config=None,
         )
         self.server = uvicorn.Server(config)
         self.listening = socket.create_server(("127.0.0.1", 0))

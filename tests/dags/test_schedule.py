@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from string import ascii_letters, digits
 
 import pytest
 from airflow.sdk import Asset, AssetOrTimeSchedule, MultipleCronTriggerTimetable
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
 
 from evergreen.orchestration.dag_factory import build_dag, schedule_of
 from evergreen.orchestration.watchers import SourceWatcher, asset_name, asset_of
@@ -33,6 +36,17 @@ def test_the_schedule_is_what_the_triggers_say(triggers: list[dict[str, object]]
 def test_all_cron_lines_are_kept() -> None:
     schedule = schedule_of(make_spec(triggers=[NIGHTLY, MONDAYS]))
     assert [one.expression for one in schedule.timetables] == ["0 3 * * *", "30 6 * * 1"]
+
+
+@pytest.mark.parametrize("triggers", [[{"schedule": "* * * * *"}], [{"schedule": "* * * * *"}, NEW_DATA]])
+def test_a_new_model_has_its_first_run_when_its_time_comes_next(triggers: list[dict[str, object]]) -> None:
+    stored = DagSerialization.to_dict(build_dag(make_spec(triggers=triggers)))
+    timetable = DagSerialization.from_dict(stored).timetable
+    now = datetime.now(UTC)
+    first = timetable.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
+    )
+    assert first.run_after > now
 
 
 def test_models_of_one_source_share_their_watcher() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, get_parsing_context
@@ -60,10 +61,18 @@ def build_dag(spec: ModelSpec) -> DAG:
 
 def schedule_of(spec: ModelSpec) -> Any:
     """Cron lines (UTC), the source's asset, both or none."""
-    lines = MultipleCronTriggerTimetable(*spec.schedule, timezone="UTC") if spec.schedule else None
+    lines = _cron(spec.schedule) if spec.schedule else None
     if spec.new_data is None:
         return lines
     from evergreen.orchestration.watchers import asset_of
 
     asset = asset_of(spec.source)
     return AssetOrTimeSchedule(timetable=lines, assets=[asset]) if lines else [asset]
+
+
+def _cron(lines: list[str]) -> MultipleCronTriggerTimetable:
+    """From its next time on: a model that is new runs when it is asked, not for a time that went by before it came.
+
+    Airflow takes False for "if the last time is not long ago", a tenth of the way to the next.
+    """
+    return MultipleCronTriggerTimetable(*lines, timezone="UTC", run_immediately=timedelta(0))
