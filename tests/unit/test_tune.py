@@ -136,7 +136,7 @@ def test_no_more_trials_and_no_longer_than_the_spec_says() -> None:
     clock = [0.0]
     late = Tuned(slow)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evergreen.steps.tune.time.monotonic", lambda: clock[0])
+        patch.setattr("evergreen.steps.run_trials.time.monotonic", lambda: clock[0])
         late.train(spec=spec_with(timeout="1s"))
     assert [trial.state for trial in late.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
 

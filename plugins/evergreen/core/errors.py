@@ -3,6 +3,7 @@
 EvergreenError                 facts in, one readable sentence out; a retry does not help
 ├── SpecError                  one or more problems in model specs or suites
 ├── SourceError                the source is unreachable, or its columns, keys or types are wrong
+│   ├── RowsRefused            the rows that were read cannot be learned from: types, labels, keys
 │   └── SourceUnavailable      may pass: worth a retry
 ├── EmptyWindow                no labelled row in the window
 ├── ValidationStopped          the expectation suite refused the snapshot, or could not judge it
