@@ -1,12 +1,13 @@
-"""The peers of benchmarks/pull.py: one SELECT into memory, without a platform around it. Prints JSON.
+"""The peers of benchmarks/pull.py: one SELECT into memory or files, without a platform around it. Prints JSON.
 
-python bare_pull.py adbc|copy|connectorx|pandas postgresql://user@127.0.0.1:5601/bench "SELECT …"
+python bare_pull.py adbc|parts|copy|connectorx|pandas postgresql://user@127.0.0.1:5601/bench "SELECT …"
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,22 @@ def adbc(url: str, query: str) -> tuple[float, int]:
         cursor.execute(query)
         rows = cursor.fetch_arrow_table().num_rows
     return time.perf_counter() - began, rows
+
+
+def parts(url: str, query: str) -> tuple[float, int]:
+    """The same, written as a Parquet file a day, as one would by hand: no checks, no hash, no fsync."""
+    import polars as pl
+    from adbc_driver_postgresql import dbapi
+
+    with tempfile.TemporaryDirectory(prefix="evergreen-bench-parts-") as folder:
+        began = time.perf_counter()
+        with dbapi.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            frame = pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
+        by_day = frame.with_columns(day=pl.col("at").dt.date()).partition_by("day", as_dict=True, include_key=False)
+        for (day,), rows in by_day.items():
+            rows.write_parquet(f"{folder}/{day}.parquet")
+        return time.perf_counter() - began, frame.height
 
 
 def copy(url: str, query: str) -> tuple[float, int]:
@@ -66,5 +83,6 @@ def peak_mb() -> float:
 
 if __name__ == "__main__":
     way, *asked = sys.argv[1:]
-    seconds, rows = {"adbc": adbc, "copy": copy, "connectorx": connectorx, "pandas": pandas}[way](*asked)
+    ways = {"adbc": adbc, "parts": parts, "copy": copy, "connectorx": connectorx, "pandas": pandas}
+    seconds, rows = ways[way](*asked)
     print(json.dumps({"seconds": seconds, "rows": rows, "peak_mb": peak_mb()}))

@@ -1,4 +1,4 @@
-"""Making the next in a thread while the last is worked on."""
+"""Making the next in a thread while the last ones are worked on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from evergreen.core.ahead import ahead
+from evergreen.core.ahead import ahead, side_by_side
 
 
 def test_all_come_in_order_and_are_made_elsewhere() -> None:
@@ -63,6 +63,41 @@ def test_who_stops_closes_what_makes_them_in_its_own_thread() -> None:
 
     taken = ahead(numbers())
     assert one(taken) == 1
-    taken.close()  # type: ignore[attr-defined]
+    taken.close()
     assert closed == [0]
     assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_make)")]
+
+
+def test_so_many_are_worked_on_at_a_time_and_come_in_order() -> None:
+    together = threading.Barrier(2, timeout=10)  # who were alone would wait for ever
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        together.wait()
+        return -number
+
+    def numbers() -> Iterator[int]:
+        for number in range(6):
+            assert len(begun) >= number - 1  # no more are taken than are worked on
+            yield number
+
+    assert list(side_by_side(numbers(), work, 2)) == [0, -1, -2, -3, -4, -5]
+
+
+def test_what_was_begun_before_an_error_is_given_first() -> None:
+    def numbers() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise KeyError("four")
+
+    done: list[int] = []
+    with pytest.raises(KeyError, match="four"):
+        done.extend(side_by_side(numbers(), abs, 4))
+    assert done == [1, 2, 3]
+
+
+def test_an_error_of_the_work_comes_in_its_turn() -> None:
+    done = side_by_side([4, 2, 0, 1], lambda number: 8 // number, 3)
+    assert [next(done), next(done)] == [2, 4]
+    with pytest.raises(ZeroDivisionError):
+        next(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -140,6 +141,18 @@ def test_after_an_outage_the_retry_reads_the_rest_and_ends_the_same(monkeypatch:
     assert not known & world.source.read_days
     assert world.pull(request) == wanted  # done with: who runs it again reads what may have changed
     assert world.again == list(range(3, 12))
+
+
+def test_after_a_refusal_nothing_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evergreen.steps.read_days.AT_ONCE", 1)
+    rows = make_rows(30)
+    world = World(rows.with_columns(late=pl.when(pl.col("at") < START + 5 * DAY).then(7).otherwise("late")))
+    before = set(threading.enumerate())
+    with pytest.raises(RowsRefused, match=r"found 7 \(Int") as refused:
+        world.pull(world.request(12))
+    assert refused.tb  # which holds the frames of what was at work
+    assert set(threading.enumerate()) <= before
+    assert START.date() + 11 * DAY not in world.source.read_days
 
 
 def test_what_another_request_had_begun_is_not_gone_on_with() -> None:

@@ -13,7 +13,8 @@ from evergreen.core.unique_keys import Keys, twice
 
 
 def parts(lists: Sequence[Sequence[str | int]]) -> list[Keys]:
-    return [Keys(len(keys), partial(pl.Series, "id", keys)) for keys in lists]
+    series = [pl.Series("id", keys) for keys in lists]
+    return [Keys(len(keys), partial(pl.Series, keys), lambda keys=keys: keys.hash().to_numpy()) for keys in series]
 
 
 def found(new: list[list[str | int]], old: list[list[str | int]], **changes: int) -> list[str | int]:

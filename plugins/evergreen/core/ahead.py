@@ -1,18 +1,21 @@
-"""Making the next while the last is worked on."""
+"""Making the next while the last ones are worked on."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
 Made = TypeVar("Made")
+Done = TypeVar("Done")
 _LOOK = 0.1  # seconds between two looks at whether anybody still waits
 
 
-def ahead(items: Generator[Made, None, None]) -> Iterator[Made]:
+def ahead(items: Generator[Made, None, None]) -> Generator[Made, None, None]:
     """The same, made in a thread, one ahead of what is taken; whatever it raises is raised here.
 
     Who stops taking ends the thread, and closes the generator there: what it holds may belong to its thread.
@@ -32,6 +35,31 @@ def ahead(items: Generator[Made, None, None]) -> Iterator[Made]:
     finally:
         stopped.set()
         thread.join()
+
+
+def side_by_side(items: Iterable[Made], work: Callable[[Made], Done], many: int) -> Iterator[Done]:
+    """What `work` makes of each item, in order, so many at a time in threads.
+
+    What the items or the work raise is raised in its turn, when all that came before is given.
+    """
+    doing: deque[Future[Done]] = deque()
+    with ThreadPoolExecutor(many) as pool:
+        for one in _begun(items, lambda item: pool.submit(work, item)):
+            doing.append(one)
+            if len(doing) >= many:
+                yield doing.popleft().result()
+        while doing:
+            yield doing.popleft().result()
+
+
+def _begun(items: Iterable[Made], begin: Callable[[Made], Future[Done]]) -> Iterator[Future[Done]]:
+    try:
+        for item in items:
+            yield begin(item)
+    except Exception as error:
+        failed: Future[Done] = Future()
+        failed.set_exception(error)
+        yield failed
 
 
 def _make(

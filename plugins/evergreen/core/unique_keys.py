@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-AT_ONCE = 16_000_000  # hashes in memory
+AT_ONCE = 4_000_000  # hashes in memory: 32 MB, and as many rows a turn through all parts
 _BITS = 22  # of the map of the new hashes: 4 MB
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a part, which `read` gives: at most `rows`."""
+    """The keys of a part, which `read` gives, and `hashes` their hashes in the same order."""
 
     rows: int
     read: Callable[[], pl.Series]
+    hashes: Callable[[], np.ndarray]
 
 
 def twice(new: Sequence[Keys], old: Sequence[Keys], *, at_once: int = AT_ONCE) -> pl.Series | None:
@@ -36,9 +37,8 @@ def twice(new: Sequence[Keys], old: Sequence[Keys], *, at_once: int = AT_ONCE) -
     hashes = np.unique(np.concatenate(met)) if met else np.empty(0)
     if not len(hashes):
         return None
-    suspects = pl.Series(hashes, dtype=pl.UInt64)
-    read = (part.read() for part in (*new, *old))
-    found = pl.concat([keys.filter(keys.hash().is_in(suspects.implode())) for keys in read])
+    suspects = ((part, np.isin(part.hashes(), hashes)) for part in (*new, *old))
+    found = pl.concat([part.read().filter(pl.Series(of_part)) for part, of_part in suspects if of_part.any()])
     again = found.filter(found.is_duplicated()).unique().sort()
     return again if len(again) else None
 
@@ -49,7 +49,7 @@ def _met(new: Sequence[Keys], old: Sequence[Keys], turn: int, turns: int) -> np.
 
     def hashes(parts: Iterable[Keys]) -> Iterable[np.ndarray]:
         for part in parts:
-            of_part = part.read().hash().to_numpy()
+            of_part = part.hashes()
             yield of_part if turns == 1 else of_part[of_part % turns == turn]
 
     fresh = np.empty(sum(part.rows for part in new), np.uint64)

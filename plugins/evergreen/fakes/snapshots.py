@@ -10,6 +10,7 @@ from evergreen.core.errors import SourceError
 from evergreen.core.records import Part
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 
@@ -45,6 +46,10 @@ class InMemorySnapshots:
     def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Some columns of one part."""
         return self.read([part], columns)
+
+    def key_hashes(self, part: Part, key: str) -> np.ndarray:
+        """64 bits of each key of one part."""
+        return self._verified(part)[key].hash().to_numpy()
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside; returns their key."""

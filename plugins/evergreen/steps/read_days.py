@@ -1,6 +1,6 @@
 """The days of a window, each kept as it was read before or read now: in pull, and nowhere else.
 
-Rows stream: while one batch of whole days is checked, sorted, hashed and written, the next one is read. So what is in
+Rows stream: while batches of whole days are checked, sorted, hashed and written, the next one is read. So what is in
 memory is bounded, however long the window; and what a killed pull has written, its retry does not read again.
 """
 
@@ -10,12 +10,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen.core.ahead import ahead
+from evergreen.core.ahead import ahead, side_by_side
 from evergreen.core.errors import RowsRefused, SourceUnavailable
 from evergreen.core.pulled import check_keys, check_labelled, check_types, has_label, keys_twice
 from evergreen.core.pulling import Stretch, known_together, reading_of, stretches, to_read, usable, whole_days
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
 
 AT_ONCE = 50_000  # rows in a batch, or the least number of whole days with more
+WRITERS = 2  # batches that are checked, sorted, hashed and written at a time
 TELL = 5.0  # seconds between two lines in the log
 REMEMBER = 1.0  # seconds of work that a kill may lose
 log = logging.getLogger(__name__)
@@ -103,14 +105,15 @@ class DayReader:
             return
         progress = _Progress(asked, sum(self.source.estimate(start, end) for start, end in spans))
         memory = _Memory(self.ledger, asked.in_pieces, self.lease)
+        days_read = whole_days(self._chunks(spans, asked.types), self.spec.source.event_time, AT_ONCE)
         found = set()
         try:
-            for batch in ahead(whole_days(self._chunks(spans, asked.types), self.spec.source.event_time, AT_ONCE)):
-                days = self._written(asked, batch)
-                memory.add(days)
-                found |= {day.day for day in days}
-                progress.add(len(days), batch.height)
-                yield from days
+            with closing(ahead(days_read)) as batches:
+                for days in side_by_side(batches, partial(self._written, asked), WRITERS):
+                    memory.add(days)
+                    found |= {day.day for day in days}
+                    progress.add(days)
+                    yield from days
         finally:
             memory.write()
         yield from (self._day(asked, one, None, 0) for one in asked.missing if one not in found)
@@ -151,14 +154,14 @@ class DayReader:
             return
         old = [day.part for day in known_together(kept) if day.part]
         new = sorted(set(read.parts) - set(old), key=lambda part: part.day)
-        again = twice(*([Keys(part.rows, partial(self._keys, part)) for part in parts] for parts in (new, old)))
+        again = twice(*([self._keys(part) for part in parts] for parts in (new, old)))
         if again is not None:
             raise keys_twice(self.spec, again)
         check_labelled(self.spec, read.rows + read.unlabelled, read.unlabelled)
 
-    def _keys(self, part: Part) -> pl.Series:
-        key = self.spec.source.key
-        return self.snapshots.skim(part, [key])[key]
+    def _keys(self, part: Part) -> Keys:
+        key, snapshots = self.spec.source.key, self.snapshots
+        return Keys(part.rows, lambda: snapshots.skim(part, [key])[key], partial(snapshots.key_hashes, part, key))
 
 
 class _Asked:
@@ -208,9 +211,9 @@ class _Progress:
         self._told = self._began
         log.info("Reading about %s rows of %s days; %s days are there already", f"{about:,}", self._of, len(asked.kept))
 
-    def add(self, days: int, rows: int) -> None:
-        """So many more are written."""
-        self._days, self._rows = self._days + days, self._rows + rows
+    def add(self, days: Sequence[PulledDay]) -> None:
+        """These are written too."""
+        self._days, self._rows = self._days + len(days), self._rows + sum(day.rows + day.unlabelled for day in days)
         if time.monotonic() - self._told >= TELL:
             self._told = time.monotonic()
             self._tell("%s of %s days, %s rows so far, %s rows a second")

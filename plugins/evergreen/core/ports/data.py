@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from evergreen.core.records import Part
@@ -103,6 +104,9 @@ class Snapshots(Protocol):
         """Some columns of one part, not compared with its hash: for what is only looked at, never kept or learned from.
         SourceError if it cannot be read at all.
         """
+
+    def key_hashes(self, part: Part, key: str) -> np.ndarray:
+        """64 bits of each key of a part, in order of its rows; equal keys of any parts have equal ones. As skim."""
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""
