@@ -19,6 +19,7 @@ from evergreen.adapters.gx_validator import GxValidator
 from evergreen.adapters.ledger import open_ledger
 from evergreen.adapters.parquet_snapshots import ParquetSnapshots
 from evergreen.adapters.sql_source import SqlSource
+from evergreen.core import data_docs
 from evergreen.core.errors import EmptyWindow, SourceError, SourceUnavailable, ValidationStopped
 from evergreen.core.records import Snapshot
 from evergreen.fakes.registry import FakeRegistry
@@ -42,7 +43,8 @@ class World:
     def validate(self, rows: pl.DataFrame, suite: dict[str, Any] = SUITE) -> Snapshot:
         ids = {"request_id": self.request_id, "snapshot_id": self.pull(rows).id, "suite_sha256": "5" * 64}
         validator = GxValidator(self.store, DuckdbWindow())
-        return validate(self.spec, self.ledger, self.snapshots, validator, self.registry, suite, **ids, lease=None)
+        args = (self.spec, self.ledger, self.snapshots, validator, self.registry, self.store, suite)
+        return validate(*args, **ids, lease=None)
 
     def result(self) -> Any:
         (run,) = self.registry.runs.values()
@@ -113,7 +115,7 @@ def test_five_percent_bad_rows_stop_the_run(world: World) -> None:
     assert len(message) < 1000
     (failed,) = (r for r in world.result()["results"] if not r["success"])
     assert failed["result"]["unexpected_count"] == 43
-    assert world.store.keys("quarantine/") == []
+    assert world.store.keys("quarantine/") == [data_docs.key("flights", world.request_id)]  # the page, and no rows
 
 
 def test_half_a_percent_is_set_aside_and_kept_as_parquet(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -46,7 +47,7 @@ class World:
             self.read.append(key)
             return frame
 
-        return PartRows(key, frame.height, read, lambda columns: frame.select(columns or frame.columns))
+        return replace(PartRows.of(frame, key), read=read)
 
 
 @pytest.fixture

@@ -189,6 +189,7 @@ def _one(row: ModelStatus, now: datetime) -> list[str]:
         "tuning": row.tuning,
         "metric": row.recovery,
         "recalled": row.recalled,
+        "refit": row.refit,
         "hold": row.hold,
         "last trigger": ", ".join(_trigger(row, now).split("\n")),
         "run": row.run_id or "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.ports import ExpectationResult, PartRows, ValidationReport
@@ -22,8 +23,17 @@ class FakeValidator:
         for more in rest:
             frame = frame.vstack(more)
         results = tuple(_judged(frame, config["type"], config["kwargs"]) for config in suite["expectations"])
-        listed = [{"type": r.expectation, "column": r.column, "status": r.status} for r in results]
+        listed = [
+            {"success": r.status == "passed", "status": r.status, "expectation_config": config}
+            for r, config in zip(results, suite["expectations"], strict=True)
+        ]
         return ValidationReport(results, {"success": all(r.status == "passed" for r in results), "results": listed})
+
+    def data_docs(self, full: Mapping[str, Any], title: str) -> str:
+        """See Validator."""
+        listed = [(one["expectation_config"], one["status"]) for one in full["results"]]
+        lines = [f"{config['type']} ({config['kwargs'].get('column')}): {status}" for config, status in listed]
+        return "<br>".join(escape(line) for line in [title, *lines])
 
 
 def _judged(frame: pl.DataFrame, kind: str, kwargs: Kwargs) -> ExpectationResult:

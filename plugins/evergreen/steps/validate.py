@@ -2,7 +2,8 @@
 
 Rows that a failed row-level expectation names are set aside and kept, up to `quarantine.max_fraction`; the rest is
 validated once more. Anything else that fails, and any check that could not be judged, stops the run. Either way the
-full result is an artifact of the request's MLflow run. No more than a part of the rows is in memory here.
+full result is an artifact of the request's MLflow run. Where it stops the run, a page on it lies beside it (data docs):
+then nothing waits for it. No more than a part of the rows is in memory here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from evergreen.core import quarantine
+from evergreen.core import data_docs, quarantine
+from evergreen.core.data_docs import RESULT, RESULT_AFTER
 from evergreen.core.errors import ValidationStopped
 from evergreen.core.judged_anew import taken_up, told
 from evergreen.core.snapshot import snapshot_id as id_of
@@ -22,11 +24,10 @@ from evergreen.steps.window_rows import WindowRows
 if TYPE_CHECKING:
     import polars as pl
 
-    from evergreen.core.ports import ExpectationResult, Ledger, Registry, Snapshots, ValidationReport, Validator
+    from evergreen.core.ports import ExpectationResult, Ledger, Registry, Snapshots, Store, ValidationReport, Validator
     from evergreen.core.records import Lease, Snapshot, TriggerRequest
     from evergreen.core.spec import ModelSpec
 
-RESULT, RESULT_AFTER = "validation/result.json", "validation/result_after_quarantine.json"
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +37,7 @@ def validate(
     snapshots: Snapshots,
     validator: Validator,
     registry: Registry,
+    store: Store,
     suite: Mapping[str, Any],
     *,
     suite_sha256: str,
@@ -54,7 +56,7 @@ def validate(
     if taken_up(ledger, request):
         log.info("%s", told(request))
         return snapshot
-    passed = _check(spec, ledger, snapshots, validator, registry, suite, request, snapshot)
+    passed = _check(spec, ledger, snapshots, validator, registry, store, suite, request, snapshot)
     suite_id = f"{spec.validation.suite}@{suite_sha256}"
     ledger.models.add_snapshot(replace(passed, suite=suite_id), lease=lease)
     return ledger.models.snapshot(spec.name, passed.id)
@@ -66,6 +68,7 @@ def _check(
     snapshots: Snapshots,
     validator: Validator,
     registry: Registry,
+    store: Store,
     suite: Mapping[str, Any],
     request: TriggerRequest,
     snapshot: Snapshot,
@@ -73,7 +76,7 @@ def _check(
     """Set rows aside, or stop."""
     window = WindowRows(snapshots, snapshot.parts)
     run = registry.start_run(spec.name, request.id, {"evergreen.snapshot": snapshot.id})
-    judge = _Judge(spec, registry, run, validator, suite)
+    judge = _Judge(spec, registry, run, validator, store, suite, request.id)
     report = judge.report(window, RESULT)
     judge.stop_on(quarantine.stoppers(report.results), window, "some expectations cannot be met by setting rows aside")
     rows = quarantine.rows_aside(report.results, window.height)
@@ -93,13 +96,21 @@ def _check(
 
 
 class _Judge:
-    """Runs the suite, keeps the full result, and stops the run with a bounded message."""
+    """Runs the suite, keeps the full result, and stops the run with a bounded message and a page on the last result."""
 
     def __init__(
-        self, spec: ModelSpec, registry: Registry, run: str, validator: Validator, suite: Mapping[str, Any]
+        self,
+        spec: ModelSpec,
+        registry: Registry,
+        run: str,
+        validator: Validator,
+        store: Store,
+        suite: Mapping[str, Any],
+        request_id: str,
     ) -> None:
         self._spec, self._registry, self._run = spec, registry, run
-        self._validator, self._suite = validator, suite
+        self._validator, self._store, self._suite, self._request_id = validator, store, suite, request_id
+        self._last: tuple[str, bytes] | None = None
 
     def report(self, window: WindowRows, path: str) -> ValidationReport:
         """Of a suite that holds something, on a window that does."""
@@ -107,7 +118,8 @@ class _Judge:
             self.stop([], window, "no row is left")
         own = window.for_validator(self._spec.columns)  # a suite knows nothing of columns that only the champion needs
         report = self._validator.validate(own, self._suite)
-        self._registry.log_file(self._run, path, json.dumps(report.full, indent=1, default=str).encode())
+        self._last = path, json.dumps(report.full, indent=1, default=str).encode()
+        self._registry.log_file(self._run, *self._last)
         if not report.results:
             self.stop([], window, f"the suite '{self._spec.validation.suite}' holds no expectation")
         return report
@@ -125,15 +137,31 @@ class _Judge:
             return f"{value} ({self._spec.source.key} {window.value(row, self._spec.source.key)})"
 
         lines = [f"  - {line}" for line in quarantine.failures(results, example)]
+        self._keep_page()
         self._registry.end_run(self._run, failed=True)
         raise ValidationStopped(
             "\n".join([f"{self._spec.name}: validation stopped the run: {why}.", *lines, self._next()])
         )
 
+    def _keep_page(self) -> None:
+        """Beside the result, and in the store for the Models pages. That the run stops never hangs on it."""
+        if self._last is None:
+            return
+        path, result = self._last
+        try:
+            page = self._validator.data_docs(
+                json.loads(result), f"{self._spec.name}, request {self._request_id}"
+            ).encode()
+        except Exception:  # of the library's renderers
+            log.exception("No data docs could be made; the result is kept all the same")
+            return
+        self._registry.log_file(self._run, data_docs.page_of(path), page)
+        self._store.put(data_docs.key(self._spec.name, self._request_id), page)
+
     def _next(self) -> str:
         return (
-            f"The whole result is {RESULT} of MLflow run {self._run}. Repair the rows in the source "
-            f"(or correct expectations/{self._spec.validation.suite}.json), then "
+            f"`evergreen data-docs {self._spec.name}` shows the whole result, {RESULT} of MLflow run {self._run}. "
+            f"Repair the rows in the source (or correct expectations/{self._spec.validation.suite}.json), then "
             f"`evergreen retrain {self._spec.name}`. The version that is live goes on answering."
         )
 

@@ -44,7 +44,13 @@ class WindowRows:
     def for_validator(self, columns: Sequence[str]) -> list[PartRows]:
         """What a validator takes; it sees these columns only."""
         return [
-            PartRows(part.key, part.rows, partial(self.read, part, columns), partial(self._skim, part, columns))
+            PartRows(
+                part.key,
+                part.rows,
+                partial(self.read, part, columns),
+                partial(self._skim, part, columns),
+                partial(self.snapshots.key_hashes, part),
+            )
             for part in self.parts
         ]
 

@@ -1,7 +1,7 @@
 """Expectation suites by Great Expectations on pandas, a window part by part.
 
-`kinds` says how each expectation type is split, `rowwise` judges single rows, `window` what is asked of all rows,
-`verdict` lets the library's own code decide on the merged counts, `validator` puts them together.
+`kinds` says how each expectation type is split, `found` what is found in a part, `rowwise` judges its rows, `window`
+what is asked of all, `verdict` lets the library's own code decide on the merged counts, `judging` puts them together.
 """
 
 from evergreen.adapters.gx_validator.validator import GxValidator

@@ -6,7 +6,7 @@ compare that with a zoned time. Text is of dtype object (pandas' own text type i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -32,6 +32,16 @@ def to_numpy(column: pl.Series, *, nullable: bool = False) -> Any:
 def changes_with_nulls(dtype: pl.DataType) -> bool:
     """Whether pandas has another dtype for it as soon as one value is missing."""
     return dtype.is_integer() or dtype == pl.Boolean
+
+
+def from_physical(values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
+    """A column of that type from values as Polars holds them: a time as its number."""
+    return pl.Series(values, dtype=pl.Series([], dtype=dtype).to_physical().dtype).cast(dtype)
+
+
+def is_compared_as_stored(dtype: pl.DataType) -> bool:
+    """Whether two values of such columns are equal to pandas just where the stored ones are."""
+    return dtype == pl.String or dtype.is_integer() or dtype.is_float() or dtype.is_temporal()
 
 
 def is_missing(column: pl.Series) -> pl.Series:

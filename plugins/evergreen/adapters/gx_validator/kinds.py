@@ -14,13 +14,15 @@ COLUMNS = ("column", "column_A", "column_B", "column_list", "column_set", "sum_c
 
 
 class Kind(Enum):
-    """SCHEMA asks for columns and types alone; ROWS for each row by itself; REPEATED whether a row has its like;
-    DISTINCT for the set of values; FACTS for sums and counts; WHOLE is run on all rows in one frame.
+    """SCHEMA asks for columns and types alone; ROWS for each row by itself; REPEATED whether a value has its like,
+    COMPOUND whether the values of several columns have; DISTINCT for the set of values; FACTS for sums and counts;
+    WHOLE is run on all rows in one frame.
     """
 
     SCHEMA = "schema"
     ROWS = "rows"
     REPEATED = "repeated"
+    COMPOUND = "compound"
     DISTINCT = "distinct"
     FACTS = "facts"
     WHOLE = "whole"
@@ -63,7 +65,8 @@ BY_ROW = (
 )
 _KINDS = {
     **dict.fromkeys((*BY_VALUE, *BY_ROW), Kind.ROWS),
-    **dict.fromkeys(("expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"), Kind.REPEATED),
+    "expect_column_values_to_be_unique": Kind.REPEATED,
+    "expect_compound_columns_to_be_unique": Kind.COMPOUND,
     **dict.fromkeys(
         (
             "expect_column_distinct_values_to_be_in_set",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from evergreen.adapters.gx_validator import frames, kinds, witnesses
+from evergreen.adapters.gx_validator.answers import Remembered
 from evergreen.adapters.gx_validator.counts import MOST_VALUES, Counts, positions
 from evergreen.adapters.gx_validator.library import Config, Library, as_json, error_of
-from evergreen.core.ports import PartRows
 
-ROWS = 400_000  # judged at once: hides the cost of a run, and takes some hundred megabytes at worst
+ROWS = 200_000  # judged at once: hides the cost of a run, and takes some ten megabytes
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class RowChecks:
 
     configs: Sequence[Config]
     nullable: Collection[str]
+    remembered: Remembered = field(default_factory=Remembered)
 
-    def judge(self, parts: Sequence[PartRows]) -> list[list[Counts]]:
-        """For each part what each expectation found there."""
-        columns = list(dict.fromkeys(name for one in self.configs for name in kinds.columns_of(one["kwargs"])))
-        read = [frames.plain(part.read().select(columns)) for part in parts]
+    def judge(self, read: Sequence[pl.DataFrame]) -> list[list[Counts]]:
+        """For each part, whose rows are given with types that pandas has too, what each expectation found there."""
+        if not self.configs:
+            return [[] for _ in read]
         together = pl.concat(read)
         runs = [together.slice(start, ROWS) for start in range(0, together.height, ROWS)]
         found = [[*zip(*pieces, strict=True)] for pieces in zip(*(self._unexpected(run) for run in runs), strict=True)]
@@ -35,7 +36,7 @@ class RowChecks:
 
     def _unexpected(self, frame: pl.DataFrame) -> list[tuple[np.ndarray, str]]:
         """For each expectation the rows (a mask) that are unexpected, or its error."""
-        answers = witnesses.judge(frame, self.configs, self.nullable)
+        answers = witnesses.judge(frame, self.configs, self.nullable, self.remembered)
         rest = {at: one for at, one in enumerate(self.configs) if at not in answers}
         if rest:
             results = Library(frames.to_pandas(frame, self.nullable)).run(list(rest.values()))

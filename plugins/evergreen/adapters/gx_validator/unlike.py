@@ -19,23 +19,27 @@ from evergreen.core.ports import PartRows, Store
 from evergreen.core.retention import validated_key
 from evergreen.core.unique_keys import Keys, twice
 
+_AT_ONCE = 5_000_000  # hashes in memory, 40 MB
 _LOOKED_AT = 5  # of the newest parts: a window ends with a new day or two
 
 
 @dataclass(frozen=True)
 class Unlike:
-    """One column of a window. Missing values have no like."""
+    """One column of a window, of which so many values are `missing` in each part: these have no like."""
 
     store: Store
     parts: Sequence[PartRows]
     column: str
+    dtype: pl.DataType
+    missing: Sequence[int]
 
     def holds(self) -> bool:
         """Whether no value stands twice; then it is known of these parts."""
         known = self._known()
-        old = [part for part in self.parts if part.key in known]
-        new = [part for part in self.parts if part.key not in known]
-        if new and twice(self._keys(new), self._keys(old)) is not None:
+        keys = [self._keys(part, missing) for part, missing in zip(self.parts, self.missing, strict=True)]
+        old = [of_part for of_part, part in zip(keys, self.parts, strict=True) if part.key in known]
+        new = [of_part for of_part, part in zip(keys, self.parts, strict=True) if part.key not in known]
+        if new and twice(new, old, at_once=_AT_ONCE) is not None:
             return False
         if new and all(part.key for part in self.parts):
             self.store.put(self._place(self.parts[-1]), json.dumps([part.key for part in self.parts]).encode())
@@ -52,8 +56,12 @@ class Unlike:
     def _place(self, part: PartRows) -> str:
         return validated_key(part.key, sha256(f"unlike {self.column}".encode()))
 
-    def _keys(self, parts: Sequence[PartRows]) -> list[Keys]:
-        return [Keys(part.height, partial(self._values, part)) for part in parts]
+    def _keys(self, part: PartRows, missing: int) -> Keys:
+        """Hashes are kept of all values as they are stored, so they serve where these are what is compared."""
+        values = partial(self._values, part)
+        if not missing and frames.is_compared_as_stored(self.dtype):
+            return Keys(part.height, values, partial(part.hashes, self.column))
+        return Keys(part.height, values, lambda: values().hash().to_numpy())
 
     def _values(self, part: PartRows) -> pl.Series:
         column = frames.plain(part.skim([self.column]))[self.column]

@@ -7,10 +7,10 @@ limits, percentages and observed values are judged and told by the library's cod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-from great_expectations.validator.metric_configuration import MetricConfiguration
 
 from evergreen.adapters.gx_validator.counts import Counts
 from evergreen.adapters.gx_validator.library import FORMAT, Config, Library, Result, as_json, never_run
@@ -43,11 +43,7 @@ def on_facts(config: Config, metrics: Mapping[str, Any], library: Library) -> Re
 def _decided(config: Config, metrics: Mapping[str, Any], by_suffix: Mapping[str, Any], library: Library) -> Result:
     try:
         expectation = ExpectationConfiguration(**config).to_domain_obj()
-        asked = expectation.get_validation_dependencies(library.engine, {"result_format": FORMAT})
-        known = {
-            metric.id: _value(name, metric, metrics, by_suffix, library)
-            for name, metric in asked.metric_configurations.items()
-        }
+        known = _Merged(expectation, metrics, by_suffix, library)
         decided = expectation.metrics_validate(known, {"result_format": FORMAT}, library.engine)
     except Exception as error:  # as where the library runs it: it cannot be judged, and the others can
         return never_run(config, str(error))
@@ -56,10 +52,31 @@ def _decided(config: Config, metrics: Mapping[str, Any], by_suffix: Mapping[str,
     return found
 
 
-def _value(
-    name: str, metric: MetricConfiguration, metrics: Mapping[str, Any], by_suffix: Mapping[str, Any], library: Library
-) -> Any:
-    if name in metrics:
-        return metrics[name]
-    suffix = name.rpartition(".")[2]
-    return by_suffix[suffix] if suffix in by_suffix else library.engine.resolve_metrics([metric])[metric.id]
+class _Merged(dict[Any, Any]):
+    """Values by the ids of metrics, which begin with their names; what was not counted is found out by the library."""
+
+    def __init__(
+        self, expectation: Any, metrics: Mapping[str, Any], by_suffix: Mapping[str, Any], library: Library
+    ) -> None:
+        super().__init__()
+        self._expectation, self._metrics, self._by_suffix, self._library = expectation, metrics, by_suffix, library
+
+    def __contains__(self, asked: object) -> bool:
+        return True
+
+    def __missing__(self, asked: tuple[str, ...]) -> Any:
+        name, suffix = asked[0], asked[0].rpartition(".")[2]
+        if name in self._metrics:
+            return self._metrics[name]
+        return self._by_suffix[suffix] if suffix in self._by_suffix else self._resolved[asked]
+
+    @cached_property
+    def _resolved(self) -> Mapping[Any, Any]:
+        """Of the frame that has the window's columns and types."""
+        every = self._expectation.get_validation_dependencies(self._library.engine, {"result_format": FORMAT})
+        counted = {*self._metrics, *self._by_suffix}
+        names = {one.id: one.metric_name for one in every.get_metric_configurations()}
+        left = {at for at, name in names.items() if not counted & {name, name.rpartition(".")[2]}}
+        asked = [one for one in every.get_metric_configurations() if one.id in left]
+        resolved: Mapping[Any, Any] = self._library.engine.resolve_metrics(asked)
+        return resolved

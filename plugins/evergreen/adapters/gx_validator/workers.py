@@ -7,9 +7,11 @@ child that a step runs in; elsewhere (a replay, a test) and for few rows this pr
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +36,13 @@ def shared(
         return
     workers = [_Worker(tasks[start::WORKERS], act) for start in range(WORKERS)]
     try:
-        yield (answer for worker in workers for answer in worker)
+        with ThreadPoolExecutor(WORKERS) as readers:
+            try:  # read as they come: a process stands still when nobody takes its answers
+                read = [readers.submit(list, worker) for worker in workers]
+                yield (answer for one in as_completed(read) for answer in one.result())
+            finally:
+                for worker in workers:
+                    worker.kill()
     finally:
         for worker in workers:
             worker.close()
@@ -47,6 +55,18 @@ def apart(act: Callable[[], Answer], *, fork: bool) -> Answer:
     with contextlib.closing(_Worker([None], lambda _: act())) as worker:
         ((_, answer),) = worker
     return answer  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """The collector leaves what is here alone meanwhile: a look at the libraries' many objects takes 0.15 s, and its
+    marks in them would be a copy of that memory in each forked process.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def uses_polars() -> bool:
@@ -77,8 +97,11 @@ class _Worker:
                 raise answer
             yield task, answer
 
-    def close(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
         self._process.join()
         self._answers.close()
 

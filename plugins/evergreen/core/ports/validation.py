@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 
@@ -16,18 +17,26 @@ class PartRows:
     no such file, of which nothing is kept.
 
     `read` gives all its rows, checked by their hash. `skim` gives some columns (all for none) quickly and unchecked:
-    for what is not kept, as no step learns from a part that it has not checked.
+    for what is not kept, as no step learns from a part that it has not checked. `hashes` gives 64 bits of each value of
+    a column, in order of the rows, kept with the part; equal values of any parts have equal ones.
     """
 
     key: str
     height: int
     read: Callable[[], pl.DataFrame]
     skim: Callable[[Sequence[str] | None], pl.DataFrame]
+    hashes: Callable[[str], np.ndarray]
 
     @classmethod
     def of(cls, frame: pl.DataFrame, key: str = "") -> PartRows:
         """Rows that are in memory already."""
-        return cls(key, frame.height, lambda: frame, lambda columns: frame.select(columns or frame.columns))
+        return cls(
+            key,
+            frame.height,
+            lambda: frame,
+            lambda columns: frame.select(columns or frame.columns),
+            lambda column: frame[column].hash().to_numpy(),
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class ExpectationResult:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """All results of a suite on a window, and the library's own full result for the record."""
+    """All results of a suite on a window, and the library's own full result for the record: of its `results`, which are
+    in the suite's order, each has `success` and the `expectation_config` that was asked.
+    """
 
     results: tuple[ExpectationResult, ...]
     full: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +68,11 @@ class Validator(Protocol):
     def validate(self, parts: Sequence[PartRows], suite: Mapping[str, Any]) -> ValidationReport:
         """Every expectation of the suite has a result, in the suite's order. At least one part, all with the same
         columns; together they are judged as one frame would be.
+        """
+
+    def data_docs(self, full: Mapping[str, Any], title: str) -> str:
+        """A page on the `full` of a report, as it was kept in JSON: one HTML file that runs no script and loads
+        nothing, whatever stands in the data.
         """
 
 
