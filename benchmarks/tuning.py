@@ -30,6 +30,7 @@ from results import measured, table, write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
 from evergreen import wiring
+from evergreen.core.read_rows import rows_once
 from evergreen.core.records import Cause, Snapshot
 from evergreen.core.snapshot import snapshot_id
 from evergreen.core.spec import ModelSpec
@@ -116,8 +117,8 @@ def tuned(folder: Path, rows: int, trials: int, workers: int) -> dict[str, objec
     del frame
     began, worked = time.monotonic(), cpu()
     tune(
-        spec, ledger, snapshots, registry, wiring.tuner(settings),
-        request=request, snapshot_id=made.id, lease=None, now=AS_OF,
+        spec, ledger, rows_once(spec, snapshots, made.parts), registry, wiring.tuner(settings),
+        request=request, snapshot=made, lease=None, now=AS_OF,
     )  # fmt: skip
     seconds, worked = time.monotonic() - began, cpu() - worked
     last = ledger.tunings.last("m")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from evergreen.adapters.label_file import LabelFile
     from evergreen.adapters.xgboost_trainer.growing import Fit, Grow, History
     from evergreen.core.evidence import Evidence
-    from evergreen.core.metrics import Metric
     from evergreen.core.ports import (
         Aliases,
         Benches,
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     )
     from evergreen.core.replayed import Replayed
     from evergreen.core.spec import Source as SourceSpec
-    from evergreen.core.tuning import Trial
-    from evergreen.steps.tune import Tuner
+    from evergreen.steps.tune import Draw, Tuner
 
 TUNING_ITSELF_MB = 500  # what the process that asks for trials holds, beside them
 
@@ -242,6 +241,7 @@ def tuner(settings: Settings) -> Tuner:
     """Optuna in the ledger's database, and processes that train with XGBoost; opened where a tuning is due."""
     from evergreen.steps.tune import Tuner
 
+    @cache
     def studies() -> Studies:
         from evergreen.adapters.optuna_studies import OptunaStudies
 
@@ -252,13 +252,13 @@ def tuner(settings: Settings) -> Tuner:
 
         return TrialBenches(settings.home / "training")
 
-    def draw(trials: Sequence[Trial], metric: Metric, importances: Mapping[str, float]) -> Mapping[str, bytes]:
+    def pictures() -> Draw:
         from evergreen.adapters import tuning_plots
 
-        return tuning_plots.draw(trials, metric, importances)
+        return tuning_plots.draw
 
     left = settings.training_memory_mb - TUNING_ITSELF_MB
-    return Tuner(studies, benches, draw, cores=len(os.sched_getaffinity(0)), memory_mb=max(left, 1))
+    return Tuner(studies, benches, pictures, cores=len(os.sched_getaffinity(0)), memory_mb=max(left, 1))
 
 
 def slots(settings: Settings) -> RehearsalSlots:

@@ -196,6 +196,20 @@ def test_files_lie_under_the_path_they_were_given(both: tuple[Registry, Shown]) 
     assert shown.run(run)["files"] == {"validation/result.json": b"{}", "note.bin": b"\x00\xff"}
 
 
+def test_a_file_is_read_again_and_what_is_not_there_is_told(both: tuple[Registry, Shown]) -> None:
+    registry, _ = both
+    assert registry.find_run("read", "request-1") is None
+    run = registry.start_run("read", "request-1", {})
+    assert (registry.find_run("read", "request-1"), registry.find_run("read", "request-2")) == (run, None)
+    registry.log_file(run, "validation/result.json", b"{}")
+    registry.log_file(run, "note.bin", b"\x00\xff")
+    assert registry.logged_file(run, "validation/result.json") == b"{}"
+    assert registry.logged_file(run, "note.bin") == b"\x00\xff"
+    for unknown in ((run, "validation/other.json"), (run, "nowhere/result.json"), (run, "validation"), ("f" * 32, "a")):
+        with pytest.raises(KeyError):
+            registry.logged_file(*unknown)
+
+
 def test_a_run_registers_a_version_once(both: tuple[Registry, Shown], files: dict[str, bytes]) -> None:
     registry, shown = both
     run = registry.start_run("models", "request-1", {})

@@ -28,7 +28,7 @@ from evergreen.core.monitoring.reference import LOSS, REFERENCE, from_bytes
 from evergreen.core.ports import Trainer
 from evergreen.core.rows import Rows
 from evergreen.fakes.trainer import FakeTrainer
-from training_data import SPEC, make_rows, make_spec
+from training_data import AS_OF, SPEC, make_rows, make_spec
 
 TASKS = {"binary_classification": "y", "multiclass_classification": "klass", "regression": "amount"}
 GATES = {"regression": [{"metric": "rmse", "max": 500}], "multiclass_classification": [{"metric": "logloss", "max": 1}]}
@@ -319,6 +319,92 @@ def test_rows_that_need_more_memory_than_there_is_are_refused(tmp_path: Path) ->
             trainer.fit(make_spec(), Rows.of(make_rows()))
 
 
+# ---------------------------------------------------------------- fitted again
+
+
+def refitted(trainer: Trainer, task: str, rows: pl.DataFrame, more: pl.DataFrame, rounds: int = 7, **training):
+    """Fitted on rows, then again on these and more of them; both results."""
+    spec = spec_for(task, training={**SPEC["training"], **training})
+    first = trainer.fit(spec, Rows.of(rows))
+    return first, trainer.refit(spec, Rows.of(pl.concat([rows, more])), rounds, first.files)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fitted_again_it_has_learned_the_newest_rows_and_measures_as_before(trainer: Trainer, task: str) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    first, again = refitted(trainer, task, make_rows(), more)
+    assert (again.data_end, again.rounds) == (more["at"].max(), 7)
+    assert (again.metrics, again.history) == ({}, {})
+    assert again.files.keys() == first.files.keys()
+    assert again.files[MODEL] != first.files[MODEL]
+    assert again.files[REFERENCE] == first.files[REFERENCE]
+    asked = make_rows(50, seed=4)
+    answers = trainer.predict(again.files, asked)
+    assert answers.shape == trainer.predict(first.files, asked).shape
+    assert not np.array_equal(answers, trainer.predict(first.files, asked))
+    golden = json.loads(again.files[GOLDEN])
+    assert golden["predictions"] != json.loads(first.files[GOLDEN])["predictions"]
+
+
+def test_fitted_again_twice_gives_the_same_files(trainer: Trainer) -> None:
+    rows, more = make_rows(), make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    found = [refitted(trainer, "regression", rows, more)[1].files for _ in range(2)]
+    assert found[0] == found[1]
+
+
+def test_categories_that_only_the_newest_rows_have_are_learned(trainer: Trainer) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3).with_columns(carrier=pl.lit("AB"))
+    first, again = refitted(trainer, "regression", make_rows(), more)
+    schema = json.loads(again.files[SCHEMA])["features"]
+    assert next(one["categories"] for one in schema if one["name"] == "carrier") == ["AA", "AB", "B6", "UA"]
+    before, now = (
+        next(bins for bins in from_bytes(one.files[REFERENCE]).features if bins.name == "carrier")
+        for one in (first, again)
+    )
+    assert isinstance(before, CategoryBins)
+    assert isinstance(now, CategoryBins)
+    aa, b6, ua, *others = before.counts
+    assert (now.categories, now.counts) == (("AA", "AB", "B6", "UA"), (aa, 0, b6, ua, *others))
+    asked = make_rows(300, seed=4)
+    said = trainer.predict(first.files, asked)  # of the same answers the errors that are told are the same
+    told = [trainer.expected_losses(one.files, asked, said) for one in (first, again)]
+    assert np.array_equal(told[0], told[1])
+    unknown = asked.with_columns(carrier=pl.lit("AB"))
+    missing = asked.with_columns(carrier=pl.lit(None, pl.String))
+    new, none = (trainer.expected_losses(again.files, rows, said) for rows in (unknown, missing))
+    assert np.array_equal(new, none)
+
+
+def test_a_class_that_the_judged_one_does_not_know_is_refused(trainer: Trainer) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3).with_columns(klass=pl.lit(3, pl.Int64))
+    with pytest.raises(TrainingRefused, match=r"training\.refit: found class 3 in the holdout"):
+        refitted(trainer, "multiclass_classification", make_rows(), more)
+
+
+def test_fitted_again_it_needs_memory_too(tmp_path: Path) -> None:
+    for trainer in (_limited(tmp_path), FakeTrainer(limit_mb=100)):
+        files = files_of(FakeTrainer())
+        with pytest.raises(TrainingRefused, match=r"allowed 100 MB.*EVERGREEN_TRAINING_MEMORY_MB"):
+            trainer.refit(make_spec(), Rows.of(make_rows()), 5, files)
+
+
+@pytest.mark.parametrize("engine", ["local", "external_memory"])
+def test_fitted_again_in_parts_it_is_that_of_one_frame(
+    trainer: Trainer, engine: str, request: pytest.FixtureRequest
+) -> None:
+    rows = make_rows(700).with_columns(w=pl.col("count").cast(pl.Float64) + 0.5)
+    spec = make_spec(
+        training={**SPEC["training"], "params": {"subsample": 0.8}, "weights": "w", "imbalance": "balanced"}
+    )
+    judged = trainer.fit(spec, Rows.of(rows.head(600))).files
+    whole = trainer.refit(spec, Rows.of(rows), 9, judged)
+    request.getfixturevalue("without_frames")
+    held = spec.model_copy(update={"training": spec.training.model_copy(update={"engine": engine})})
+    parted = trainer.refit(held, in_parts(rows), 9, judged)
+    assert parted.files == whole.files
+    assert parted.engine == engine
+
+
 # ---------------------------------------------------------------- XGBoost only
 
 
@@ -507,3 +593,22 @@ def test_a_small_model_answers_rows_that_came_later_and_the_same_each_time(train
     assert (trainer.try_out(make_spec(), before, ahead) == said).all()
     with pytest.raises(TrainingRefused):
         trainer.try_out(make_spec(), before.with_columns(y=pl.lit(1)), ahead)
+
+
+def test_fitted_again_it_has_as_many_trees_as_it_is_told_and_all_rows_in_them() -> None:
+    """What bare XGBoost makes of the same rows."""
+    rows, more = make_rows(), make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    _, again = refitted(wiring.trainer(), "regression", rows, more, rounds=11)
+    booster = xgb.Booster(model_file=bytearray(again.files[MODEL]))
+    assert booster.num_boosted_rounds() == 11
+    both = pl.concat([rows, more])
+    inputs = both.select(
+        pl.col("x").cast(pl.Float32),
+        pl.col("carrier").cast(pl.Enum(["AA", "B6", "UA"])),
+        pl.col("count").cast(pl.Float32),
+    )
+    matrix = xgb.QuantileDMatrix(inputs, label=both["amount"].to_numpy(), enable_categorical=True)
+    params = {**SPEC["training"]["params"], "objective": "reg:squarederror", "seed": 2013}
+    bare = xgb.train(params, matrix, num_boost_round=11)
+    told = wiring.trainer().predict(again.files, both)
+    assert np.allclose(told, bare.predict(xgb.DMatrix(inputs, enable_categorical=True)), rtol=1e-5)

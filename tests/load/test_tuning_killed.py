@@ -65,19 +65,20 @@ def tune_once(name: str) -> None:
     )
 
 
-def ended(folder: Path) -> int:
-    """How many trials have ended so far, as Optuna's table says."""
+def ended(folder: Path) -> dict[int, str]:
+    """When the trials ended that have ended so far, by Optuna's number, as its table says."""
     try:
         with closing(sqlite3.connect(f"file:{folder}/ledger.db?mode=ro", uri=True)) as connection:
-            states = "('COMPLETE', 'PRUNED')"
-            return int(connection.execute(f"SELECT count(*) FROM trials WHERE state IN {states}").fetchone()[0])
+            wanted = "number, datetime_complete FROM trials WHERE state IN ('COMPLETE', 'PRUNED')"
+            return dict(connection.execute(f"SELECT {wanted}").fetchall())
     except sqlite3.OperationalError:  # no such file or table yet
-        return 0
+        return {}
 
 
 def program(folder: Path, after: int = 0) -> Program:
     """At work once rows are written for the trials, and so many have ended."""
-    return Program(tune_once, folder, at_work=lambda: any(folder.glob("training/*/*.arrow")) and ended(folder) >= after)
+    rows = folder / "training"
+    return Program(tune_once, folder, at_work=lambda: any(rows.glob("*/*.arrow")) and len(ended(folder)) >= after)
 
 
 def study_of(folder: Path) -> list[Trial]:
@@ -108,7 +109,10 @@ def test_a_killed_tuning_ends_as_one_that_was_not(tmp_path: Path, undisturbed: P
     after = draw.randrange(seed * (TRIALS - 1) // KILLS, (seed + 1) * (TRIALS - 1) // KILLS)
     folder = tmp_path / "killed"
     program(folder, after).kill(draw.uniform(0, MOST_SECONDS))
+    before = ended(folder)
     program(folder).run()
+    assert len(before) >= after
+    assert before.items() <= ended(folder).items()  # none of them was done again
     trials = study_of(folder)
     assert trials == study_of(undisturbed)
     assert len(trials) == TRIALS

@@ -37,6 +37,13 @@ def spec_of(**training: Any):
         ({"seed": -1}, {}, "greater than or equal to 0"),
         ({"engine": "spark"}, {}, "external_memory"),
         ({"device": "tpu"}, {}, "'cpu' or 'cuda'"),
+        ({"refit": "always"}, {}, "'never' or 'after_verdict'"),
+        ({"refit": "after_verdict", "engine": "dask"}, {}, "Write training.engine: external_memory, or refit: never."),
+        (
+            {"refit": "after_verdict"},
+            {"triggers": [{"new_data": {"min_rows": 49}}]},
+            "at least window.holdout.min_rows, 50",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(training: dict[str, Any], more: dict[str, Any], told: str) -> None:
@@ -71,3 +78,10 @@ def test_what_changes_the_fit_makes_a_new_version(training: dict[str, Any]) -> N
 @pytest.mark.parametrize("engine", ["local", "external_memory", "dask"])
 def test_how_rows_are_held_does_not(engine: str) -> None:
     assert train_key("s", spec_of(engine=engine), MADE_WITH) == train_key("s", spec_of(), MADE_WITH)
+
+
+def test_fitting_again_makes_no_other_version_of_what_is_judged() -> None:
+    again = spec_of(refit="after_verdict", engine="external_memory")
+    assert train_key("s", again, MADE_WITH) == train_key("s", spec_of(), MADE_WITH)
+    assert spec_of().training.refit == "never"
+    make_spec(training={**SPEC["training"], "refit": "after_verdict"}, triggers=[{"new_data": {"min_rows": 50}}])

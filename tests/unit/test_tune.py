@@ -35,7 +35,7 @@ class Tuned:
 
     def __init__(self, worth=deeper_is_better, **tuner: Any) -> None:
         self.studies, self.benches = FakeStudies(), FakeBenches(worth)
-        made = Tuner(lambda: self.studies, lambda: self.benches, lambda *_: {"plots/t.png": b"png"}, 2, 4000)
+        made = Tuner(lambda: self.studies, lambda: self.benches, lambda: lambda *_: {"plots/t.png": b"png"}, 2, 4000)
         self.world = World(tuner=replace(made, **tuner))
         self.rows = self.world.pulled(make_rows())
 
@@ -60,6 +60,21 @@ def test_the_best_trial_wins_and_its_parameters_are_fitted_kept_and_logged() -> 
     assert (result.params, result.metric, result.trials) == ({"max_depth": best}, "auc", 6)
     assert (result.tuned, result.untuned) == (pytest.approx(0.5005 + best / 100), pytest.approx(0.5305))
     assert result.request_id == candidate.request_id
+
+
+def test_rows_are_read_once_for_the_trials_and_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = Tuned()
+    read: list[str] = []
+    original = tuned.world.snapshots.read
+    monkeypatch.setattr(
+        tuned.world.snapshots,
+        "read",
+        lambda parts, columns=None: (read.extend(part.key for part in parts), original(parts, columns))[1],
+    )
+    tuned.train()
+    assert tuned.benches.opened == 1
+    assert read
+    assert len(read) == len(set(read))
 
 
 def test_each_trial_is_a_run_below_the_requests() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache, partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from evergreen.core.ahead import side_by_side
 from evergreen.core.memory_estimate import FRAME_CELLS
 from evergreen.core.rows import Rows
 
@@ -19,12 +21,21 @@ if TYPE_CHECKING:
     from evergreen.core.window_choice import Span
 
 READ_CELLS = 2_000_000  # values read at once, of rows that are too many for one frame
+_DAY = timedelta(days=1)
+
+Read: TypeAlias = "Callable[[tuple[Span, ...]], Rows]"
+
+
+def rows_once(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part]) -> Read:
+    """rows_within, for several who ask for the same stretches one after another: few rows are read once for all."""
+    return lru_cache(maxsize=1)(partial(rows_within, spec, snapshots, parts))
 
 
 def rows_within(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part], spans: Sequence[Span]) -> Rows:
     """The rows of these stretches, which do not overlap, in order of event time; the columns that the spec names.
 
-    Hashes are verified whenever rows are read. To count them, only days are read that a stretch holds in part.
+    Hashes are verified whenever rows are read; the next ones are while some are worked on. To count them, only the
+    times of those days are looked at that a stretch holds in part.
     """
     days = sorted((part for part in parts if _holds_some(part, spans)), key=lambda part: part.day)
     few = sum(part.rows for part in days) * len(spec.columns) <= FRAME_CELLS
@@ -32,19 +43,18 @@ def rows_within(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part], sp
     groups = list(_groups(days, most // len(spec.columns)))
 
     def inside() -> Iterator[pl.DataFrame]:
-        for group in groups:
-            rows = _read(spec, snapshots, group, spans)
+        for rows in side_by_side(groups, partial(_read, spec, snapshots, spans=spans), 1):
             if rows.height:
                 yield rows
 
-    elsewhere = [partial(_read, spec, snapshots, [part], spans) for part in days]
+    elsewhere = [partial(_read, spec, snapshots, [part], spans=spans) for part in days]
     if few:  # read once, for all who ask
         frames = list(inside())
         return Rows(sum(frame.height for frame in frames), lambda: frames, elsewhere)
     return Rows(sum(_height(spec, snapshots, part, spans) for part in days), inside, elsewhere)
 
 
-def _read(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part], spans: Sequence[Span]) -> pl.DataFrame:
+def _read(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part], *, spans: Sequence[Span]) -> pl.DataFrame:
     return _within(spec, snapshots.read(parts, spec.columns), spans)
 
 
@@ -53,9 +63,10 @@ def _holds_some(part: Part, spans: Sequence[Span]) -> bool:
 
 
 def _height(spec: ModelSpec, snapshots: Snapshots, part: Part, spans: Sequence[Span]) -> int:
-    if any(start.date() < part.day < end.date() for start, end in spans):
+    begin = datetime.combine(part.day, time(), UTC)
+    if any(start <= begin and begin + _DAY <= end for start, end in spans):
         return part.rows
-    return _read(spec, snapshots, [part], spans).height
+    return _within(spec, snapshots.skim(part, [spec.source.event_time]), spans).height
 
 
 def _within(spec: ModelSpec, rows: pl.DataFrame, spans: Sequence[Span]) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from evergreen.core.spec_rollout import Rollout
 from evergreen.core.spec_rules import Watched, monitoring_problems
 from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
-from evergreen.core.spec_training import Training, training_problems
+from evergreen.core.spec_training import Training, refit_problems, training_problems
 from evergreen.core.spec_triggers import NewData, Recall, Trigger, trigger_problems
 from evergreen.core.spec_window import Window
 
@@ -193,7 +193,11 @@ class ModelSpec(Strict):
     def _training_problems(self) -> list[InitErrorDetails]:
         roles = {self.source.key: "the key", self.source.event_time: "the event time", self.label.column: "the label"}
         found = self.features
-        return list(training_problems(self.training, self.task, found.columns, found.categorical, roles))
+        new_data = self.new_data.min_rows if self.new_data else None
+        return [
+            *training_problems(self.training, self.task, found.columns, found.categorical, roles),
+            *refit_problems(self.training, new_data, self.window.holdout.min_rows),
+        ]
 
     @property
     def columns(self) -> list[str]:

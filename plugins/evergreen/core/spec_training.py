@@ -40,6 +40,10 @@ class Training(Strict):
         description="How the rows are held: in memory, in files beside it (rows beyond memory), or on a cluster; "
         "`auto`: in memory where an estimate says that they fit, else in files",
     )
+    refit: Literal["never", "after_verdict"] = Field(
+        default="never",
+        description="`after_verdict`: what passed its gates is fitted once more, holdout included, and so released",
+    )
     tuning: Tuning | None = Field(default=None, description="Looks for better parameters now and then; left out: never")
     device: Literal["cpu", "cuda"] = Field(
         default="cpu", description="What trees are grown on; `cuda` without a GPU in reach is refused when training"
@@ -76,6 +80,14 @@ def training_problems(
 ) -> _Found:
     """What does not fit to the rest of the spec. `roles`: columns that have another one, and what it is."""
     yield from _monotone_problems(training, features, categorical)
+    if training.refit == "after_verdict" and training.engine == "dask":
+        found, do = (
+            "'after_verdict' with training.engine dask",
+            "Write training.engine: external_memory, or refit: never.",
+        )
+        yield refusal(
+            ("training", "refit"), training.refit, found=found, allowed="'after_verdict' on one machine", do=do
+        )
     if training.imbalance and task is Task.REGRESSION:
         found, allowed = "'imbalance' of a regression", "'imbalance' of a classification: a regression has no classes"
         do = "Remove it, or name a column with weights in training.weights."
@@ -85,6 +97,15 @@ def training_problems(
         yield refusal(
             ("training", "weights"), training.weights, found=found, allowed="a column of its own, or a feature", do=do
         )
+
+
+def refit_problems(training: Training, new_data: int | None, min_rows: int) -> _Found:
+    """Runs that could never be judged. `new_data`: the rows that a run waits for, if any; `min_rows`: the holdout's."""
+    if training.refit == "after_verdict" and new_data is not None and new_data < min_rows:
+        found = f"'after_verdict' with a new_data trigger of min_rows {new_data}"
+        allowed = f"at least window.holdout.min_rows, {min_rows}: the champion has seen all earlier rows"
+        do = f"Raise the trigger's min_rows to {min_rows} or more, or write refit: never."
+        yield refusal(("training", "refit"), training.refit, found=found, allowed=allowed, do=do)
 
 
 def _monotone_problems(training: Training, features: Sequence[str], categorical: Sequence[str]) -> _Found:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from evergreen.core import refitting
 from evergreen.core.holds import held, how_to_lift
 from evergreen.core.monitoring.recovery import recoveries
 from evergreen.core.recalling import begins, fitted, period_of, why_recalled
@@ -40,8 +41,8 @@ class Facts:
     """What the ledger knows of a model.
 
     `released_for` is the request that fitted the champion's version, `recalled` says which one answers again and why,
-    if one does. `approval` is the open question of the last request, `hold` the model's own, else the fleet's; `trial`
-    what is on trial.
+    if one does, `refit` of which version it is the refit, if it is one. `approval` is the open question of the last
+    request, `hold` the model's own, else the fleet's; `trial` what is on trial.
     """
 
     release: Release | None = None
@@ -56,6 +57,7 @@ class Facts:
     window: str = ""
     tuning: str = ""
     recovery: str = ""
+    refit: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class ModelStatus:
     fitted the champion knew of. `recalled` says which earlier version it is, and why, where it was recalled. `hold`
     says who holds the model, why, and how to lift it; `hold_of` is the model's name or, for a hold on all models,
     records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `tuning`
-    what the last tuning came to; `recovery` whether the metric came back that asked for the champion, where one did.
+    what the last tuning came to; `recovery` whether the metric came back that asked for the champion, where one did;
+    `refit` which version was judged, where that one was fitted again.
     """
 
     model: str
@@ -89,6 +92,7 @@ class ModelStatus:
     window: str = ""
     tuning: str = ""
     recovery: str = ""
+    refit: str = ""
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """For `--json`: times as ISO texts, and the champion's age in seconds."""
@@ -116,6 +120,7 @@ def facts_of(model: str, ledger: Ledger, now: datetime, on_trial: Mapping[str, R
         window=_window(live) if live else "",
         tuning=_tuning(ledger, model),
         recovery=_recovery(ledger, ledger.requests.get(release.request_id), now) if release else "",
+        refit=refitting.told(live) if live else "",
     )
 
 
@@ -168,6 +173,7 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         window=facts.window,
         tuning=facts.tuning,
         recovery=facts.recovery,
+        refit=facts.refit,
     )
 
 

@@ -5,9 +5,10 @@ Asks the frames about themselves, so it needs no library here.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from evergreen.core.errors import TrainingRefused
 from evergreen.core.metrics import Task
@@ -141,6 +142,18 @@ class Labels:
             )
 
 
+def refuse_new_classes(spec: ModelSpec, classes: Iterable[float], judged: Mapping[str, Any]) -> None:
+    """Raise TrainingRefused for a class beyond those of the version that was judged; `judged`: its schema.json."""
+    known = judged.get("classes")
+    if known is not None and (new := [value for value in sorted(classes) if value >= known]):
+        raise TrainingRefused(
+            f"{spec.name}: training.refit",
+            found=f"class {new[0]:g} in the holdout, which the version that was judged does not know",
+            allowed=f"classes 0 to {known - 1}, as in window.train",
+            do="Retrain when the class has reached the training window, or write training.refit: never until then.",
+        )
+
+
 def class_weights(classes: Mapping[float, int]) -> dict[float, float]:
     """A weight by class with which each class weighs the same, and all rows together as much as without.
 
@@ -205,7 +218,9 @@ def _refuse_number(spec: ModelSpec, values: pl.Series) -> None:
 
 
 def _refuse_infinite(where: str, values: pl.Series) -> None:
-    if values.dtype.is_float() and (infinite := int(values.is_infinite().sum())):
+    ends = (values.min(), values.max()) if values.dtype.is_float() else ()
+    if any(end is not None and math.isinf(end) for end in ends):  # type: ignore[arg-type]
+        infinite = int(values.is_infinite().sum())
         raise TrainingRefused(
             where,
             found=f"{infinite:,} infinite values",

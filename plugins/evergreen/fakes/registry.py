@@ -44,7 +44,7 @@ class FakeRegistry:
 
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
         """See Registry."""
-        run_id = next((i for i, run in self.runs.items() if (run.model, run.name) == (model, name)), None)
+        run_id = self.find_run(model, name)
         if run_id is None:
             run_id = f"run-{len(self.runs) + 1}"
             self.runs[run_id] = FakeRun(model, name)
@@ -71,6 +71,14 @@ class FakeRegistry:
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """See Registry."""
         self.runs[run_id].files[path] = data
+
+    def find_run(self, model: str, name: str) -> str | None:
+        """See Registry."""
+        return next((i for i, run in self.runs.items() if (run.model, run.name) == (model, name)), None)
+
+    def logged_file(self, run_id: str, path: str) -> bytes:
+        """See Registry."""
+        return self.runs[run_id].files[path]
 
     def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
         """See Registry."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
 from evergreen.core.memory_estimate import plan_of
 from evergreen.core.metrics import Task
 from evergreen.core.monitoring.from_training import feature_bins, reference_of
-from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes
+from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes, with_categories
 from evergreen.core.monitoring.spread import Tail
 from evergreen.core.ports import TrainedModel
 from evergreen.core.scorable import refuse_unscorable
-from evergreen.core.trainable import Trainable, class_weights, refuse_untrainable
+from evergreen.core.trainable import Trainable, class_weights, refuse_new_classes, refuse_untrainable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,8 @@ TAIL = 0.15
 
 class FakeTrainer:
     """`skill` goes into the model that fit() makes, so that versions can differ: 1 is the least-squares line, 0 the
-    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits` and `tries` count.
+    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits`, `tries` and
+    `refits` count.
     """
 
     def __init__(self, skill: float = 1.0, *, limit_mb: float = 4000) -> None:
@@ -36,6 +38,7 @@ class FakeTrainer:
         self.limit_mb = limit_mb
         self.fits = 0
         self.tries = 0
+        self.refits = 0
 
     def fit(self, spec: ModelSpec, rows: Rows) -> TrainedModel:
         """See Trainer. Every engine is one frame."""
@@ -61,6 +64,23 @@ class FakeTrainer:
             plots={"plots/training_curve.png": b"\x89PNG"},
             engine=engine,
         )
+
+    def refit(self, spec: ModelSpec, rows: Rows, rounds: int, files: Mapping[str, bytes]) -> TrainedModel:
+        """See Trainer."""
+        seen = Trainable(spec)
+        for part in rows:
+            seen.look(part)
+        seen.refuse()
+        judged = json.loads(files[SCHEMA])
+        refuse_new_classes(spec, seen.labels.classes, judged)
+        plan = plan_of(spec, rows.height, self.limit_mb)
+        self.refits += 1
+        found = self._fit(spec, rows.frame().drop_nulls(spec.label.column), plan.engine)
+        made = {name: data for name, data in found.files.items() if name not in (REFERENCE, LOSS)}
+        kept = {LOSS: files[LOSS]} if LOSS in files else {}
+        features = json.loads(made[SCHEMA])["features"]
+        kept[REFERENCE] = with_categories(files[REFERENCE], features)
+        return replace(found, files={**made, **kept}, rounds=rounds, metrics={}, history={}, plots={})
 
     def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
         """See Trainer."""

@@ -60,7 +60,7 @@ def _judge(run: TaskRun, request_id: str, version: int) -> Candidate:
         run.spec,
         run.ledger,
         wiring.snapshots(run.settings),
-        wiring.trainer(),
+        wiring.trainer(run.settings),
         registry,
         store,
         rehearse=partial(rehearse, run.spec, wiring.slots(run.settings), wiring.serving_client(), store),

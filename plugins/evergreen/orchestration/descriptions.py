@@ -41,7 +41,8 @@ judged again, this task and the two after it pass that version on, and read noth
 (quarantined) up to `validation.quarantine.max_fraction`; the rest goes on.
 
 **What stops it:** more bad rows than that, a failed expectation about the whole table, or a check that could not be
-carried out. The full result is in MLflow, under this run, `validation/`.
+carried out. The run's note then links the *data docs*, the page on what each expectation found. The full result is in
+MLflow, under this run, `validation/`.
 
 {_DO} repair the rows in the source and run `evergreen retrain <model>`; or correct `expectations/<suite>.json` and
 clear this task. The champion goes on answering meanwhile.
@@ -57,8 +58,9 @@ version before that has ended, the run is skipped and its note says what became 
 """,
     "judge": f"""\
 **What it does:** measures the candidate, and the champion beside it, on rows that neither has ever seen, against every
-gate of the spec. If none refuses it, the *rehearsal* follows: the candidate is loaded in a throwaway copy of serving
-and must answer its golden rows over HTTP. The model's lease ends here.
+gate of the spec. If none refuses it, and the spec says `training.refit: after_verdict`, it is fitted once more on all
+rows: that version goes on in its place. Then the *rehearsal* follows: the candidate is loaded in a throwaway copy of
+serving and must answer its golden rows over HTTP. The model's lease ends here.
 
 **What stops it:** nothing. If a gate does not pass, or there are too few fresh rows, this task is green, the two after
 it are skipped, and the run's note says which gate. The champion stays. All evidence: *Models*, the version's page. A

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from evergreen.core import fence
 from evergreen.core.evidence import primary_metric
 from evergreen.core.ports import LoggedTrial
-from evergreen.core.read_rows import rows_within
 from evergreen.core.records import Lease, Snapshot, TriggerRequest, TuningResult
 from evergreen.core.requested import TUNE
 from evergreen.core.tuning import (
@@ -40,7 +39,8 @@ from evergreen.steps.run_trials import Trials
 
 if TYPE_CHECKING:
     from evergreen.core.metrics import Metric
-    from evergreen.core.ports import Benches, Ledger, Registry, Snapshots, Studies
+    from evergreen.core.ports import Benches, Ledger, Registry, Studies
+    from evergreen.core.read_rows import Read
     from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
     from evergreen.core.spec_tuning import Tuning, Value
@@ -53,12 +53,12 @@ log = logging.getLogger(__name__)
 class Tuner:
     """What tuning needs from outside. Opened only where it is due: it takes a second to import.
 
-    `memory_mb`: what all processes of trials may hold together; `draw`: the pictures of a study, PNG by path.
+    `memory_mb`: what all processes of trials may hold together; `pictures`: draws a study, PNG by path.
     """
 
     studies: Callable[[], Studies]
     benches: Callable[[], Benches]
-    draw: Draw
+    pictures: Callable[[], Draw]
     cores: int
     memory_mb: float
 
@@ -66,16 +66,16 @@ class Tuner:
 def tune(
     spec: ModelSpec,
     ledger: Ledger,
-    snapshots: Snapshots,
+    read: Read,
     registry: Registry,
     tuner: Tuner | None,
     *,
     request: TriggerRequest,
-    snapshot_id: str,
+    snapshot: Snapshot,
     lease: Lease | None,
     now: datetime,
 ) -> Mapping[str, Value]:
-    """The tree parameters to take in place of the spec's own; none where these stay.
+    """The tree parameters to take in place of the spec's own; none where these stay. `read`: rows of the snapshot.
 
     Not due: those of the last tuning, as long as the spec asks for the same. Raises TrainingRefused where the rows, or
     the spec's own parameters, cannot be fitted, LeaseLost where another has the model's lease by now.
@@ -88,8 +88,7 @@ def tune(
         if last:
             log.info("Not tuned now; the last time, %s: %s", last.at.date(), last.words)
         return last.params if last else {}
-    snapshot = ledger.models.snapshot(spec.name, snapshot_id)
-    found = _search(spec, ledger, snapshots, tuner, tuning, request, snapshot)
+    found = _search(spec, ledger, read, tuner, tuning, request, snapshot)
     if found is None:
         return last.params if last else {}
     result = _result(spec, found, request, now)
@@ -112,7 +111,7 @@ class _Found:
 def _search(
     spec: ModelSpec,
     ledger: Ledger,
-    snapshots: Snapshots,
+    read: Read,
     tuner: Tuner,
     tuning: Tuning,
     request: TriggerRequest,
@@ -120,7 +119,7 @@ def _search(
 ) -> _Found | None:
     """Run trials until the budget is used; none where nothing can be tuned, which the log tells."""
     bounds, metric = window_of(spec, request, snapshot.as_of), primary_metric(spec)
-    rows = rows_within(spec, snapshots, snapshot.parts, [(bounds.start, bounds.train_end)])
+    rows = read(((bounds.start, bounds.train_end),))
     folds = _with_enough(spec, rows, folds_of(spec, tuning, _first_time(spec, rows, bounds.start), bounds.train_end))
     if not folds:
         log.warning("Not tuned: no stretch of the past has %s rows to score on", spec.window.holdout.min_rows)
@@ -137,6 +136,7 @@ def _search(
     memory = tuner.memory_mb / workers
     with tuner.benches().open(spec, rows, folds, metric, workers=workers, memory_mb=memory) as bench:
         study = tuner.studies().open(name, tuning.searched, first, seed=seed_of(name))
+        tuner.pictures()  # imported now, while the processes of the trials still import
         Trials(study, bench, metric, len(folds), tuning).run(workers)
     trials = study.trials()
     decision = decide(metric, trials)
@@ -203,7 +203,7 @@ def _record(
         tags={"evergreen.tuning": result.words, "evergreen.tuning.why": decision.why},
     )
     registry.log_file(run, "tuning/outcome.json", json.dumps(outcome, indent=2).encode())
-    for path, picture in tuner.draw(found.trials, found.metric, found.importances).items():
+    for path, picture in tuner.pictures()(found.trials, found.metric, found.importances).items():
         registry.log_file(run, path, picture)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 import xgboost as xgb
 
 from evergreen.adapters.xgboost_trainer.inputs import Categories, inputs_of, predict
-from evergreen.adapters.xgboost_trainer.losses import fit_losses, held_out_losses
+from evergreen.adapters.xgboost_trainer.losses import fit_losses, held_out_losses, with_categories
 from evergreen.adapters.xgboost_trainer.prepared import LABEL, Prepared
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
 from evergreen.core.metrics import Task
@@ -57,6 +57,17 @@ def monitored_files(
         losses = held_out_losses(tail, logged, label, answers) if tail.height >= LEAST else None
     made = reference_of(spec.task, _bins(rows, hidden), rows.rows, Tail(label, answers, losses), calibrate)
     return {**files, reference.REFERENCE: reference.to_bytes(made)}
+
+
+def measured_before(files: Mapping[str, bytes], fitted: Categories, now: Categories) -> dict[str, bytes]:
+    """Of a refit: what the bundle with these files measured on rows that it had not seen, said of the categories of
+    now. `fitted`: its own."""
+    found = {}
+    if reference.REFERENCE in files:
+        found[reference.REFERENCE] = reference.with_categories(files[reference.REFERENCE], _features(now))
+    if reference.LOSS in files:
+        found[reference.LOSS] = with_categories(files[reference.LOSS], fitted)
+    return found
 
 
 def _bins(rows: Prepared, hidden: Collection[str]) -> tuple[Bins, ...]:

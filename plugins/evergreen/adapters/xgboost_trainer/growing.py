@@ -29,7 +29,10 @@ MAX_BIN = 256  # XGBoost's default
 
 @dataclass(frozen=True)
 class Fit:
-    """What one booster is grown of. `head_weights` and `tail_weights`: by class, on top of the rows' own."""
+    """What one booster is grown of. `head_weights` and `tail_weights`: by class, on top of the rows' own.
+
+    `whole`: of all rows, exactly `rounds.max` rounds. There is no tail.
+    """
 
     params: Mapping[str, Any]
     rounds: Rounds
@@ -38,11 +41,13 @@ class Fit:
     tail_weights: Mapping[float, float]
     spec: ModelSpec
     elsewhere: Sequence[Callable[[], pl.DataFrame]] = ()  # see core.rows.Rows: the same rows for other processes
+    whole: bool = False
 
     @property
     def head(self) -> Batches:
-        """The older rows, on which trees are grown."""
-        return Batches(partial(self.rows.between, 0, self.rows.cut), self.rows.categories, self.head_weights)
+        """The rows on which trees are grown: the older ones, or all."""
+        end = self.rows.rows if self.whole else self.rows.cut
+        return Batches(partial(self.rows.between, 0, end), self.rows.categories, self.head_weights)
 
     @property
     def tail(self) -> Batches:
@@ -62,6 +67,8 @@ Grow = Callable[[Fit, Path | None], tuple[xgb.Booster, History]]
 def grow_local(fit: Fit, _: Path | None) -> tuple[xgb.Booster, History]:
     """With binned rows in memory: about a byte a value."""
     fitted = xgb.QuantileDMatrix(PartsIter(fit.head), enable_categorical=True, max_bin=fit.max_bin)
+    if fit.whole:
+        return boosted_whole(fit, fitted)
     held = xgb.QuantileDMatrix(PartsIter(fit.tail), ref=fitted, enable_categorical=True, max_bin=fit.max_bin)
     return boosted(fit.params, fit.rounds, fitted, held)
 
@@ -74,6 +81,8 @@ def grow_external(fit: Fit, folder: Path | None) -> tuple[xgb.Booster, History]:
     fitted = xgb.ExtMemQuantileDMatrix(
         PartsIter(fit.head, folder / FITTED), enable_categorical=True, max_bin=fit.max_bin
     )
+    if fit.whole:
+        return boosted_whole(fit, fitted)
     held = xgb.ExtMemQuantileDMatrix(
         PartsIter(fit.tail, folder / TAIL), ref=fitted, enable_categorical=True, max_bin=fit.max_bin
     )
@@ -100,3 +109,8 @@ def boosted(
         callbacks=list(callbacks),
     )
     return booster[: booster.best_iteration + 1], history  # predict would use every tree
+
+
+def boosted_whole(fit: Fit, fitted: xgb.DMatrix) -> tuple[xgb.Booster, History]:
+    """All rounds, and no curve: there are no rows that could say how it went."""
+    return xgb.train(dict(fit.params), fitted, num_boost_round=fit.rounds.max), {}

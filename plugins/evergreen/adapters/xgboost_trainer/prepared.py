@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from evergreen.adapters.xgboost_trainer.inputs import TAIL, Categories, has_label
 from evergreen.core.memory_estimate import FRAME_CELLS
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from evergreen.core.spec import ModelSpec
 
-LABEL, WEIGHT = "\0label", "\0weight"  # beside the features, which have no such names
+LABEL, WEIGHT = "\1label", "\1weight"  # beside the features, which have no such names (and Arrow ends a name at \0)
 PIECE_CELLS = 4_000_000  # values in a piece
 
 
@@ -149,9 +150,8 @@ class _Facts:
                 known.update(rows[name].drop_nulls().unique())
 
     def _widen(self, name: str, values: pl.Series) -> None:
-        values = values.fill_nan(None)
-        low, high = values.min(), values.max()
-        if low is not None:
+        low, high = values.min(), values.max()  # NaN only where there is no other value
+        if low is not None and low == low:
             before = self.ends.get(name, (low, high))
             self.ends[name] = min(before[0], low), max(before[1], high)  # type: ignore[type-var,assignment]
 
@@ -195,7 +195,7 @@ class _Files:
         return self._written
 
     def _write(self) -> None:
-        rows = pl.concat(self._waiting)
+        rows = pl.concat(self._waiting, rechunk=True)  # what lies in one stretch is not put together at each reading
         self._waiting.clear()
         for piece in rows.iter_slices(self._most):
             file = self._folder / f"{len(self._written):06}.arrow"
@@ -204,4 +204,7 @@ class _Files:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    return pl.read_ipc(file.read_bytes())  # by its name it would be mapped: pages that count as held, and no faster
+    """Mapped, not copied: only what is looked at is read, and pages of files are not held (memory_estimate)."""
+    rows = pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(file))).read_all(), rechunk=False)
+    assert isinstance(rows, pl.DataFrame)
+    return rows

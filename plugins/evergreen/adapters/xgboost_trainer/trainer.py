@@ -21,7 +21,7 @@ import polars as pl
 import xgboost as xgb
 
 from evergreen.adapters.xgboost_trainer import losses
-from evergreen.adapters.xgboost_trainer.bundle_files import answering_files, monitored_files
+from evergreen.adapters.xgboost_trainer.bundle_files import answering_files, measured_before, monitored_files
 from evergreen.adapters.xgboost_trainer.growing import MAX_BIN, Fit, Grow, grow_external, grow_local
 from evergreen.adapters.xgboost_trainer.inputs import Categories, categories_of, has_label, inputs_of, predict
 from evergreen.adapters.xgboost_trainer.params import SMALL_ROUNDS, balance, params_of, small_params_of, try_params
@@ -34,7 +34,8 @@ from evergreen.core.metrics import Task
 from evergreen.core.monitoring.reference import LOSS, refuse_without_losses
 from evergreen.core.ports import TrainedModel
 from evergreen.core.scorable import refuse_unscorable
-from evergreen.core.trainable import refuse_untrainable
+from evergreen.core.spec_training import Rounds
+from evergreen.core.trainable import refuse_new_classes, refuse_untrainable
 
 if TYPE_CHECKING:
     from evergreen.core.monitoring.reference import Calibrate
@@ -108,6 +109,42 @@ class XGBoostTrainer:
             engine=engine,
         )
 
+    def refit(self, spec: ModelSpec, rows: Rows, rounds: int, files: Mapping[str, bytes]) -> TrainedModel:
+        """See Trainer."""
+        training = spec.training.model_copy(update={"rounds": Rounds(max=rounds)})
+        whole = spec.model_copy(update={"training": training})
+        plan = plan_of(whole, rows.height, self._limit)
+        log.info("fitted again: %s", plan.told)
+        if plan.in_one_frame:
+            return self._refit(whole, rows, plan.engine, None, files)
+        with scratch(self._folder) as folder:
+            return self._refit(whole, rows, plan.engine, folder, files)
+
+    def _refit(
+        self, spec: ModelSpec, given: Rows, engine: str, folder: Path | None, files: Mapping[str, bytes]
+    ) -> TrainedModel:
+        rows = prepare(spec, given, folder)
+        judged = json.loads(files[SCHEMA])
+        refuse_new_classes(spec, rows.classes, judged)
+        balanced = balance(spec, rows.classes)
+        params = {**params_of(spec, rows.classes), **balanced.params}
+        fit = Fit(params, spec.training.rounds, rows, balanced.head, balanced.tail, spec, given.elsewhere, whole=True)
+        booster, _ = self._engines[engine](fit, folder)
+        kept = booster.num_boosted_rounds()
+        return TrainedModel(
+            files={
+                **answering_files(spec, booster, rows, params),
+                **measured_before(files, _known(judged["features"]), rows.categories),
+            },
+            data_end=rows.data_end,
+            rounds=kept,
+            metrics={},
+            params={**params, "rounds.kept": kept, "engine": engine},
+            importances=_importances(booster, rows.categories),
+            history={},
+            engine=engine,
+        )
+
     def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
         """See Trainer. So many rounds at such a rate that trees of the spec's shape fit nearly all that there is."""
         refuse_untrainable(spec, frame)
@@ -140,7 +177,8 @@ class XGBoostTrainer:
         refuse_unscorable(features, frame)
         if not frame.height:
             return np.empty((0, 2))
-        return losses.expected_losses(booster, _known(features), frame, prediction)
+        own = losses.own_categories(booster) or _known(features)
+        return losses.expected_losses(booster, own, frame, prediction)
 
 
 def _no_such_engine(spec: ModelSpec, engine: str, known: Iterable[str]) -> TrainingRefused:

@@ -51,6 +51,12 @@ class Registry(Aliases, Protocol):
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """Store an artifact of the run ('validation/result.json')."""
 
+    def find_run(self, model: str, name: str) -> str | None:
+        """The id of the run with this name in the model's experiment; none where there is none, and none is made."""
+
+    def logged_file(self, run_id: str, path: str) -> bytes:
+        """An artifact of the run. KeyError where it has none at this path, or there is no such run."""
+
     def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
         """Keep each as an ended run of its own below this one; those that are there by their name stay as they are."""
 

@@ -43,6 +43,14 @@ class Trainer(Protocol):
         (core.monitoring.reference), and for a regression loss.ubj (`expected_losses`).
         """
 
+    def refit(self, spec: ModelSpec, rows: Rows, rounds: int, files: Mapping[str, bytes]) -> TrainedModel:
+        """Fit so many rounds on all of the rows, without a tail. `files`: of the bundle that was judged before.
+
+        Nothing is measured: metrics and history are empty, and reference.json and loss.ubj are those of `files`, whose
+        booster had not seen the rows that they tell of. Features and categories are those of the rows. Raises
+        TrainingRefused as `fit` does, and for a class that the judged one does not know.
+        """
+
     def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
         """What a small model, fitted on the frame, answers to the rows of `ahead`: as `predict`. Nothing is kept of it.
 

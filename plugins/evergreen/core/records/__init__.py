@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evergreen.core.records.candidates import (
     ENDED,
+    NEVER_RELEASED,
     REFUSED,
     Candidate,
     CandidateState,
@@ -84,6 +85,7 @@ __all__ = [
     "ENDED",
     "FLEET",
     "LATENCY_BOUNDS",
+    "NEVER_RELEASED",
     "ON_TRIAL",
     "PREDICTION_BINS",
     "REFUSED",
