@@ -1,9 +1,9 @@
 """A source behind SQLAlchemy: a table, a view or a query, in SQLite or Postgres.
 
 Column types are the database's declared ones, never guessed from a chunk, so that a chunk of nulls does not
-change a type. SQLite declares none for a query: there, one look at the window's rows decides for all chunks.
-`event_time` is UTC: a timestamp (with or without zone) or date in Postgres, text in SQLite (core.text_time).
-Postgres is asked about itself through SQLAlchemy, and its rows come as Arrow (postgres_rows).
+change a type. `event_time` is UTC: a timestamp (with or without zone) or date in Postgres, text in SQLite
+(core.text_time). Both are asked about themselves through SQLAlchemy; their rows come as postgres_rows and sqlite_rows
+read them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from evergreen.adapters.sql_source import postgres_rows
+from evergreen.adapters.sql_source import postgres_rows, sqlite_rows
 from evergreen.adapters.sql_source.postgres_rows import PostgresError
+from evergreen.adapters.sql_source.sqlite_rows import NoTime, UnlikeItsType
 from evergreen.core import spec
 from evergreen.core.errors import SourceError, SourceUnavailable
 from evergreen.core.text_time import ALLOWED, TextTime
 
 TIME = pl.Datetime("us", "UTC")
 _TRANSIENT = ("locked", "busy", "unable to open", "disk i/o")  # SQLite's own words for 'try again'
-_STORED_AS = {"integer": pl.Int64(), "real": pl.Float64(), "text": pl.String(), "null": pl.Float64()}
 
 
 class SqlSource:
@@ -102,8 +102,8 @@ class SqlSource:
             if self._sqlite:
                 known = types if types and self._source.event_time in types else self._types(connection, window)
                 inside = pl.col(self._source.event_time).is_between(start, end)
-                for block in self._blocks(connection, window):
-                    yield self._frame(known, block).filter(inside).select(columns)
+                for rows in self._sqlite_rows(connection, window, known):
+                    yield rows.filter(inside).select(columns)
                 return
             described = _description(connection, window.limit(0))
         yield from self._postgres_rows(window, described, columns)
@@ -249,27 +249,26 @@ class SqlSource:
         return self._refused(found, ALLOWED, "Correct these rows, or bring them to one form.", self._source.event_time)
 
     def _types(self, connection: sa.Connection, window: sa.Select[Any]) -> dict[str, pl.DataType]:
-        if not self._sqlite:
-            return {column[0]: postgres_rows.type_of(column[1]) for column in _description(connection, window.limit(0))}
-        declared: dict[str, pl.DataType | None] = {}
-        if self._source.table:
-            schema, _, name = self._source.table.rpartition(".")
-            reflected = sa.inspect(connection).get_columns(name, schema=schema or None)
-            declared = {column["name"]: _declared(column["type"]) for column in reflected}
-        names = [column.name for column in window.selected_columns]
-        looked = self._looked_at(connection, window, [name for name in names if declared.get(name) is None])
-        return {name: declared.get(name) or looked[name] for name in names}
-
-    def _looked_at(self, connection: sa.Connection, window: sa.Select[Any], names: list[str]) -> dict[str, pl.DataType]:
-        """The widest storage class of each column: text, real, integer, as their names happen to sort."""
-        if not names:
-            return {}
-        rows = window.order_by(None).subquery()
-        widest = [sa.func.max(sa.func.typeof(rows.c[name])).filter(rows.c[name].is_not(None)) for name in names]
-        found = connection.execute(sa.select(*widest)).one()
-        return {name: _STORED_AS.get(kind or "null", pl.String()) for name, kind in zip(names, found, strict=True)}
+        if self._sqlite:
+            return sqlite_rows.types_of(connection, self._source.table, window)
+        return {column[0]: postgres_rows.type_of(column[1]) for column in _description(connection, window.limit(0))}
 
     # ------------------------------------------------------------ rows to frames
+
+    def _sqlite_rows(
+        self, connection: sa.Connection, window: sa.Select[Any], types: Mapping[str, pl.DataType]
+    ) -> Iterator[pl.DataFrame]:
+        try:
+            yield from sqlite_rows.stream(connection, window, types, self._source.event_time, self._chunk_rows)
+        except NoTime as error:
+            raise self._no_time(str(error)) from None
+        except UnlikeItsType as error:
+            raise self._refused(
+                error.found,
+                f"{error.kind} in every row, as the column's type says",
+                "Correct these rows, or the column's type.",
+                column=error.column,
+            ) from None
 
     def _postgres_rows(
         self, window: sa.Select[Any], described: Sequence[Any], columns: Sequence[str]
@@ -284,61 +283,6 @@ class SqlSource:
                 yield from rows.iter_slices(self._chunk_rows)
         except PostgresError as error:
             raise (self._unavailable(error.line) if error.passing else self._wrong_answer(error.line)) from error
-
-    def _blocks(self, connection: sa.Connection, window: sa.Select[Any]) -> Iterator[Sequence[Any]]:
-        streamed = connection.execution_options(stream_results=True, yield_per=self._chunk_rows)
-        return streamed.execute(window).partitions()
-
-    def _frame(self, types: Mapping[str, pl.DataType], block: Sequence[Any]) -> pl.DataFrame:
-        columns = zip(types.items(), zip(*block, strict=True), strict=True)
-        return pl.DataFrame([self._series(name, kind, values) for (name, kind), values in columns])
-
-    def _series(self, name: str, kind: pl.DataType, values: Sequence[Any]) -> pl.Series:
-        if name == self._source.event_time:
-            return self._times(name, values)
-        if kind == pl.Boolean():
-            values = [bool(value) if value in (0, 1) else value for value in values]
-        try:
-            return pl.Series(name, values, dtype=kind, strict=True)
-        except (TypeError, pl.exceptions.PolarsError):
-            wrong = next((value for value in values if not _fits(kind, value)), values[0])
-            raise self._refused(
-                f"{wrong!r:.60} ({type(wrong).__name__})",
-                f"{kind} in every row, as the column's type says",
-                "Correct these rows, or the column's type.",
-                column=name,
-            ) from None
-
-    def _times(self, name: str, values: Sequence[Any]) -> pl.Series:
-        try:
-            form = TextTime.of([values[0]])
-            text = pl.Series(name, values, dtype=pl.String, strict=True)
-            if not (fits := text.str.contains(form.pattern)).all():
-                raise self._no_time(f"{values[0]!r} and {text.filter(~fits)[0]!r}")
-            pattern = f"%Y-%m-%d{form.separator}%H:%M:%S%.f"
-            parsed = text.str.strip_suffix(form.suffix).str.to_datetime(pattern, time_unit="us", strict=True)
-        except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
-            raise self._no_time(str(error)[:80]) from None
-        return parsed.dt.replace_time_zone("UTC")
-
-
-def _declared(kind: sa.types.TypeEngine[Any]) -> pl.DataType | None:
-    """A SQLite column's type, none where it declares none. Its dates and times are text."""
-    if isinstance(kind, sa.Boolean):
-        return pl.Boolean()
-    if isinstance(kind, sa.Integer):
-        return pl.Int64()
-    if isinstance(kind, sa.Numeric | sa.Float):
-        return pl.Float64()
-    return None if isinstance(kind, sa.types.NullType) else pl.String()
-
-
-def _fits(kind: pl.DataType, value: Any) -> bool:
-    try:
-        pl.Series([value], dtype=kind, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
-        return False
-    return True
 
 
 def _description(connection: sa.Connection, statement: sa.Select[Any]) -> Sequence[Any]:
