@@ -19,6 +19,7 @@ from evergreen import wiring
 from evergreen.adapters.xgboost_trainer.inputs import TAIL
 from evergreen.core import catalog
 from evergreen.core.monitoring.reference import REFERENCE
+from evergreen.core.rows import Rows
 from evergreen.demo.warehouse import months
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def lay_out(folder: Path, seed: int, rows: int) -> None:
     flights = flights[random.permutation(flights.height)]
     fitted, later = flights[:TRAINED], flights[TRAINED : TRAINED + rows * (CLEAN + DRIFTED)]
     trainer = wiring.trainer(pictures=False)
-    files = trainer.fit(model, fitted).files
+    files = trainer.fit(model, Rows.of(fitted)).files
     drifts = dict(_drifts(random, fitted))
     streams = []
     for at in range(CLEAN):

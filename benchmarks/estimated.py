@@ -37,6 +37,7 @@ from evergreen.core.metrics import Metric
 from evergreen.core.monitoring.estimated import estimated
 from evergreen.core.monitoring.reference import REFERENCE, from_bytes
 from evergreen.core.monitoring.tally import Layout, Rows, add_rows
+from evergreen.core.rows import Rows as TrainingRows
 from evergreen.demo.warehouse import months
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _periods(spec: ModelSpec, metric: str, folder: Path) -> Iterator[Period]:
     for month in MONTHS:
         begin = datetime(2013, month, 1, tzinfo=UTC)
         fitted = flights.filter(time.is_between(begin - LAG - WINDOW, begin - LAG)).filter(has_label(spec))
-        files = trainer.fit(spec, fitted).files
+        files = trainer.fit(spec, TrainingRows.of(fitted)).files
         rows = flights.filter(time >= begin)
         rows = pl.concat([_by_month(rows, time), _by_week(rows.filter(time.dt.month() == month), time)])
         rows = rows.with_columns(pl.Series("prediction", trainer.predict(files, rows)))

@@ -26,14 +26,13 @@ import results
 from evergreen import wiring
 from evergreen.core.catalog import load_catalog
 from evergreen.core.replayed import Replayed
+from evergreen.core.rows import Rows
 from evergreen.core.spec import ModelSpec
 from evergreen.demo.warehouse import Warehouse, months
 from evergreen.replay import Order, real_tools, replay
 from evergreen.replay.told import HEADER, cells, means, summary
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from evergreen.core.ports import TrainedModel, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,12 +52,13 @@ class Remembers:
     trainer: Trainer
     known: dict[tuple[Any, ...], TrainedModel] = field(default_factory=dict)
 
-    def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
+    def fit(self, spec: ModelSpec, rows: Rows) -> TrainedModel:
         """See Trainer."""
+        frame = rows.frame()
         times = frame[spec.source.event_time]
         key = (spec.name, frame.height, times.min(), times.max())
         if key not in self.known:
-            self.known[key] = self.trainer.fit(spec, frame)
+            self.known[key] = self.trainer.fit(spec, Rows.of(frame))
         return self.known[key]
 
     def __getattr__(self, name: str) -> Any:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evergreen.core.catalog import load_catalog
 from evergreen.orchestration.abort import build_abort_dag
 from evergreen.orchestration.hold import build_hold_dag
 from evergreen.orchestration.promote import build_promote_dag
 from evergreen.orchestration.rollback import build_rollback_dag
+from evergreen.orchestration.specs import specs_of
 
-_catalog = load_catalog(Path(__file__).parents[1])
+_catalog = specs_of(Path(__file__).parents[1])
 abort, hold = build_abort_dag(_catalog), build_hold_dag(_catalog)
 promote, rollback = build_promote_dag(_catalog), build_rollback_dag(_catalog)

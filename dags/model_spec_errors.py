@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evergreen.core.catalog import load_catalog
 from evergreen.orchestration.dag_factory import refuse
+from evergreen.orchestration.specs import specs_of
 
-refuse(load_catalog(Path(__file__).parents[1]))
+refuse(specs_of(Path(__file__).parents[1]))

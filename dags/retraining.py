@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evergreen.core.catalog import load_catalog
 from evergreen.orchestration.dag_factory import build_dags, wanted
+from evergreen.orchestration.specs import specs_of
 
-for dag in build_dags(load_catalog(Path(__file__).parents[1], only=wanted())):
+for dag in build_dags(specs_of(Path(__file__).parents[1], only=wanted())):
     globals()[dag.dag_id] = dag

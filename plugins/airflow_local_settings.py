@@ -13,11 +13,13 @@ import sys
 from functools import partial
 
 LIBRARIES = (
+    "adbc_driver_postgresql.dbapi",
     "airflow.providers.standard.decorators.python",
     "airflow.providers.standard.decorators.short_circuit",
     "airflow.providers.standard.operators.hitl",
     "airflow.sdk.definitions.decorators",
     "alembic",
+    "duckdb",
     "great_expectations",
     "httpx",
     "matplotlib.backends.backend_agg",
@@ -26,6 +28,7 @@ LIBRARIES = (
     "mlflow.pyfunc",
     "mlflow.tracking.request_header.registry",
     "mlflow.xgboost",
+    "optuna",
     "pandas",
     "polars",
     "pyarrow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen.core import bundle
+from evergreen.core.rows import Rows
 from evergreen.fakes.trainer import FakeTrainer
 from ledgers import release
 from records import make_candidate
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def crown(ledger: Ledger, store: Store, spec: ModelSpec, rows: pl.DataFrame) -> str:
     """Make a model that is fitted on these rows the champion; returns its bundle."""
-    trained = FakeTrainer().fit(spec, rows.drop_nulls(spec.label.column))
+    trained = FakeTrainer().fit(spec, Rows.of(rows.drop_nulls(spec.label.column)))
     sealed, files = bundle.seal(
         trained.files, model=spec.name, train_key="k", snapshot="s", label=spec.label.column
     )  # fmt: skip

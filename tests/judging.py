@@ -21,6 +21,7 @@ from evergreen.fakes.store import InMemoryStore
 from evergreen.fakes.trainer import FakeTrainer
 from evergreen.steps.judge import judge
 from evergreen.steps.train import train
+from evergreen.steps.tune import Tuner
 from ledgers import release
 from records import make_request_args, make_snapshot
 from training_data import AS_OF, make_rows, make_spec
@@ -67,6 +68,8 @@ class World:
     rehearsal: GateState = GateState.PASSED
     rehearsed: list[tuple[int, int | None]] = field(default_factory=list)
     reports: list[Judgement] = field(default_factory=list)
+    tuner: Tuner | None = None
+    now: datetime = NOW
 
     def pulled(self, rows: pl.DataFrame) -> str:
         """The id of a snapshot of these rows."""
@@ -88,7 +91,7 @@ class World:
     ) -> Candidate:
         return train(
             spec or make_spec(), self.ledger, self.snapshots, self.trainer, self.registry, self.store,
-            request_id=request, snapshot_id=snapshot, provenance=MADE_WITH, lease=lease, now=NOW,
+            request_id=request, snapshot_id=snapshot, provenance=MADE_WITH, lease=lease, now=self.now, tuner=self.tuner,
         )  # fmt: skip
 
     def judge(self, request: str, version: int, spec: ModelSpec | None = None, lease: Lease | None = None) -> Candidate:

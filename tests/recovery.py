@@ -28,12 +28,14 @@ from evergreen import faults
 from evergreen.adapters.file_store import FileStore
 from evergreen.adapters.ledger import open_ledger
 from evergreen.adapters.parquet_snapshots import ParquetSnapshots
+from evergreen.core import refitting
 from evergreen.core.answering import Wait
 from evergreen.core.approval import decide, must_explain, what_changed
 from evergreen.core.errors import RunEnds
 from evergreen.core.judgement import REHEARSAL, REHEARSAL_LIMIT
 from evergreen.core.ports import Ledger
-from evergreen.core.records import ApprovalState, Cause, GateResult, GateState, RequestState, TriggerRequest
+from evergreen.core.records import ApprovalState, Candidate, Cause, GateResult, GateState, RequestState, TriggerRequest
+from evergreen.core.spec import ModelSpec
 from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.runs import InMemoryRuns
@@ -161,6 +163,7 @@ class Run:
     cause: Cause = Cause.NEW_DATA
     skill: float = 1.0
     before: str = ""  # the task that it stops before
+    spec: ModelSpec = SPEC
 
     @property
     def _journal(self) -> Path:
@@ -208,29 +211,30 @@ class Run:
             ports.ledger.leases.release("m", request.id)
 
     def _admit(self, ports: Ports, _: dict[str, Any]) -> str:
-        return admit(SPEC, ports.ledger, ports.source, cause=self.cause, run_id=self.run_id, detail={}, now=NOW).id
+        return admit(self.spec, ports.ledger, ports.source, cause=self.cause, run_id=self.run_id, detail={}, now=NOW).id
 
     def _pull(self, ports: Ports, done: dict[str, Any]) -> str:
         lease = ports.ledger.leases.get("m")
         handed = {"request_id": done["admit"], "lease": lease}
-        return pull(SPEC, ports.ledger, ports.source, ports.snapshots, ports.store, **handed).id
+        return pull(self.spec, ports.ledger, ports.source, ports.snapshots, ports.store, **handed).id
 
     def _validate(self, ports: Ports, done: dict[str, Any]) -> str:
         return validate(
-            SPEC, ports.ledger, ports.snapshots, FakeValidator(), ports.registry, SUITE, suite_sha256="suite",
-            request_id=done["admit"], snapshot_id=done["pull"], lease=ports.ledger.leases.get("m"),
+            self.spec, ports.ledger, ports.snapshots, FakeValidator(), ports.registry, ports.store, SUITE,
+            suite_sha256="suite", request_id=done["admit"], snapshot_id=done["pull"],
+            lease=ports.ledger.leases.get("m"),
         ).id  # fmt: skip
 
     def _train(self, ports: Ports, done: dict[str, Any]) -> int:
         return train(
-            SPEC, ports.ledger, ports.snapshots, FakeTrainer(self.skill), ports.registry, ports.store,
+            self.spec, ports.ledger, ports.snapshots, FakeTrainer(self.skill), ports.registry, ports.store,
             request_id=done["admit"], snapshot_id=done["validate"], provenance=MADE_WITH,
             lease=ports.ledger.leases.get("m"), now=NOW,
         ).version  # fmt: skip
 
     def _judge(self, ports: Ports, done: dict[str, Any]) -> int:
         candidate = judge(
-            SPEC, ports.ledger, ports.snapshots, FakeTrainer(), ports.registry, ports.store,
+            self.spec, ports.ledger, ports.snapshots, FakeTrainer(), ports.registry, ports.store,
             rehearse=lambda *_: (GateResult(REHEARSAL, REHEARSAL_LIMIT, GateState.PASSED),), report=lambda _: None,
             request_id=done["admit"], version=done["train"], lease=ports.ledger.leases.get("m"),
         )  # fmt: skip
@@ -243,7 +247,7 @@ class Run:
     def _approve(self, ports: Ports, done: dict[str, Any]) -> dict[str, Any]:
         """As ApproveCandidate does where a person answers at once."""
         ledger, request_id = ports.ledger, done["admit"]
-        candidate = ledger.models.candidate("m", done["train"])
+        candidate = self._answering(ports, done)
         given = [a for a in ledger.approvals.history("m") if a.request_id == request_id and a.state != "open"]
         kept = given[-1] if given else None
         if kept is None:
@@ -259,9 +263,15 @@ class Run:
             raise RunEnds(kept.reason, served=True)
         return {"by": kept.answered_by, "reason": kept.reason}
 
+    def _answering(self, ports: Ports, done: dict[str, Any]) -> Candidate:
+        """As the tasks after judge find it."""
+        models = ports.ledger.models
+        return refitting.answering(models, models.candidate("m", done["train"]))
+
     def _roll_out(self, ports: Ports, done: dict[str, Any]) -> str:
+        version = self._answering(ports, done).version
         return roll_out(
-            SPEC, ports.ledger, ports.registry, request_id=done["admit"], version=done["train"],
+            self.spec, ports.ledger, ports.registry, request_id=done["admit"], version=version,
             released_by=done["approve"]["by"], reason=done["approve"]["reason"], now=NOW,
             wait=Wait(seconds=0),
         ).id  # fmt: skip

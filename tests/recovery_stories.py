@@ -9,6 +9,7 @@ from evergreen.core import bundle
 from evergreen.core.ports import Ledger
 from evergreen.core.recalling import recalled
 from evergreen.core.records import ApprovalState, CandidateState, Cause, ReleaseKind, RequestState, RolloutState
+from evergreen.core.refitting import refit_of
 from evergreen.steps.watch_recall import watch_recall
 from recovery import NOW, SPEC, Act, Hook, Run, World, reconciled, request_of
 
@@ -134,7 +135,34 @@ def recalled_once(world: World) -> None:
     assert world.registry.known("m") == [1, 2, 3]
 
 
+AGAIN = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"refit": "after_verdict"})})
+
+
+def about_to_be_judged(world: World, hook: Hook | None = None) -> None:
+    """Version 2 is trained."""
+    reigning(world)
+    world.rows = LATER
+    Run(world, "run-2", spec=AGAIN, before="judge").to_its_end()
+
+
+def judged_and_fitted_again(world: World, hook: Hook | None) -> None:
+    """Version 2 passes, and is fitted again as version 3, which is approved and released."""
+    world.rows = LATER
+    Run(world, "run-2", spec=AGAIN).to_its_end(hook)
+
+
+def fitted_again_once(world: World) -> None:
+    ledger = world.ports().ledger
+    assert versions_live(ledger) == [1, 3]
+    first, again = (ledger.models.candidate("m", version) for version in (2, 3))
+    assert (first.state, refit_of(again)) == (CandidateState.REFITTED, 2)
+    assert first.verdict == again.verdict
+    assert world.registry.known("m") == [1, 2, 3]
+    assert request_of(ledger, "run-2").state is RequestState.SERVED
+
+
 STORIES = {
+    "refit": Story(judged_and_fitted_again, fitted_again_once, about_to_be_judged, until="ledger.approvals.ask"),
     "recall": Story(the_better_one_is_recalled, recalled_once, a_better_one_was_replaced),
     "promotion": Story(promoted, one_of_everything, reigning),
     "reconciler": Story(served_by_the_reconciler, one_run_for_one_request, asked_by_a_metric, until="snapshots.write"),

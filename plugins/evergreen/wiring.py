@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ from evergreen.core.errors import FoundProblem, ServiceFailed, SourceError
 from evergreen.faults import watched, watched_ledger
 
 if TYPE_CHECKING:
+    from xgboost import Booster
+
     from evergreen.adapters.airflow_api import AirflowApi
     from evergreen.adapters.label_file import LabelFile
+    from evergreen.adapters.xgboost_trainer.growing import Fit, Grow, History
     from evergreen.core.evidence import Evidence
     from evergreen.core.ports import (
         Aliases,
+        Benches,
         EdgeProxy,
         Ledger,
         LoggedParts,
@@ -31,11 +36,15 @@ if TYPE_CHECKING:
         Snapshots,
         Source,
         Store,
+        Studies,
         Trainer,
         Validator,
     )
     from evergreen.core.replayed import Replayed
     from evergreen.core.spec import Source as SourceSpec
+    from evergreen.steps.tune import Draw, Tuner
+
+TUNING_ITSELF_MB = 500  # what the process that asks for trials holds, beside them
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -66,6 +75,7 @@ class Settings:
     mlflow_pages: str = ""  # EVERGREEN_MLFLOW_PAGES: where people find MLflow; default mlflow_url, empty for nowhere
     keep_days: int = 30  # EVERGREEN_KEEP_DAYS: how long Airflow's records of runs and their logs are kept
     reconcile_seconds: int = 2  # EVERGREEN_RECONCILE_SECONDS: the pause between two passes of the reconciler
+    dask_scheduler: str = ""  # EVERGREEN_DASK_SCHEDULER: tcp://… of a cluster; default: processes of the step itself
 
     @classmethod
     def load(cls) -> Settings:
@@ -87,7 +97,13 @@ class Settings:
             edge_url=os.environ.get("EVERGREEN_EDGE_URL", cls.edge_url),
             keep_days=_whole_number("EVERGREEN_KEEP_DAYS", cls.keep_days),
             reconcile_seconds=_whole_number("EVERGREEN_RECONCILE_SECONDS", cls.reconcile_seconds),
+            dask_scheduler=os.environ.get("EVERGREEN_DASK_SCHEDULER", cls.dask_scheduler),
         )
+
+    @property
+    def kept_specs(self) -> Path:
+        """Where specs are kept as they were read, see core.kept_specs."""
+        return self.home / "specs.json"
 
 
 def _whole_number(variable: str, default: int) -> int:
@@ -181,21 +197,68 @@ def source(described: SourceSpec, connections: Callable[[str], str | None] = lam
     return SqlSource(connection_url(str(described.connection), connections), described)
 
 
-def validator() -> Validator:
-    """Great Expectations."""
+def validator(store: Store, memory_mb: float) -> Validator:
+    """Great Expectations, with DuckDB for what is asked of a window as a whole; `store` keeps what it found."""
+    from evergreen.adapters.duckdb_window import DuckdbWindow
     from evergreen.adapters.gx_validator import GxValidator
 
-    return GxValidator()
+    return GxValidator(store, DuckdbWindow(), memory_mb)
 
 
-def trainer(*, pictures: bool = True) -> Trainer:
-    """XGBoost, with scikit-learn's metrics and matplotlib's pictures; these take longer than a small fit."""
+def trainer(settings: Settings | None = None, *, pictures: bool = True) -> Trainer:
+    """XGBoost, with scikit-learn's metrics and matplotlib's pictures; these take longer than a small fit.
+
+    Rows that do not stay in memory lie in home meanwhile; without settings, where temporary files do.
+    """
     from evergreen.adapters.calibration import calibrate
     from evergreen.adapters.sklearn_metrics import measure
     from evergreen.adapters.training_plots import draw
-    from evergreen.adapters.xgboost_trainer import XGBoostTrainer
+    from evergreen.adapters.xgboost_trainer import ENGINES, XGBoostTrainer
 
-    return XGBoostTrainer(measure, draw if pictures else lambda *_: {}, calibrate)
+    pictured = draw if pictures else lambda *_: {}
+    if settings is None:
+        return XGBoostTrainer(measure, pictured, calibrate)
+    limit, folder = settings.training_memory_mb, settings.home / "training"
+    engines = {**ENGINES, "dask": _by_dask(settings)}
+    return XGBoostTrainer(measure, pictured, calibrate, limit_mb=limit, folder=folder, engines=engines)
+
+
+def _by_dask(settings: Settings) -> Grow:
+    """Dask is imported where a spec asks for it: it takes a third of a second."""
+
+    def grow(fit: Fit, folder: Path | None) -> tuple[Booster, History]:
+        from evergreen.adapters.dask_cluster import DaskCluster
+        from evergreen.adapters.xgboost_trainer.by_cluster import grow_by_cluster
+
+        address = settings.dask_scheduler
+        cluster = DaskCluster.at(address) if address else DaskCluster.here(memory_mb=settings.training_memory_mb)
+        return grow_by_cluster(cluster, fit, folder)
+
+    return grow
+
+
+def tuner(settings: Settings) -> Tuner:
+    """Optuna in the ledger's database, and processes that train with XGBoost; opened where a tuning is due."""
+    from evergreen.steps.tune import Tuner
+
+    @cache
+    def studies() -> Studies:
+        from evergreen.adapters.optuna_studies import OptunaStudies
+
+        return OptunaStudies(settings.ledger_url)
+
+    def benches() -> Benches:
+        from evergreen.adapters.xgboost_trainer.trial_bench import TrialBenches
+
+        return TrialBenches(settings.home / "training")
+
+    def pictures() -> Draw:
+        from evergreen.adapters import tuning_plots
+
+        return tuning_plots.draw
+
+    left = settings.training_memory_mb - TUNING_ITSELF_MB
+    return Tuner(studies, benches, pictures, cores=len(os.sched_getaffinity(0)), memory_mb=max(left, 1))
 
 
 def slots(settings: Settings) -> RehearsalSlots:

@@ -98,7 +98,7 @@ for folder, folders, files in os.walk("/opt/evergreen"):
 @pytest.mark.parametrize(
     ("name", "folders"),
     [
-        ("airflow", ["store", "rehearsal", "airflow", "airflow/logs"]),
+        ("airflow", ["store", "rehearsal", "training", "airflow", "airflow/logs"]),
         ("serving", ["store", "rehearsal", "serving"]),
         ("mlflow", ["mlflow/artifacts"]),
     ],
@@ -141,7 +141,8 @@ from pathlib import Path
 from evergreen import wiring
 from evergreen.demo.flights import _data_folder
 assert (_data_folder() / "flights.csv.zip").is_file()
-wiring.trainer(), wiring.validator(), wiring.registry(wiring.Settings.load())
+settings = wiring.Settings.load()
+wiring.trainer(), wiring.validator(wiring.store(settings), 4000), wiring.registry(settings)
 data = polars.DataFrame({"x": numpy.arange(50.0), "c": polars.Series(["a", "b"] * 25, dtype=polars.Enum(["a", "b"]))})
 fitted = xgboost.train({"nthread": 1}, xgboost.QuantileDMatrix(data, numpy.arange(50.0), enable_categorical=True), 3)
 mlflow.set_experiment(experiment_id=mlflow.create_experiment("trial", artifact_location=tempfile.mkdtemp()))

@@ -142,6 +142,15 @@ def test_one_holder_at_a_time_and_the_fence_grows(ledger: Ledger) -> None:
     assert ledger.leases.get("m").holder == "c"
 
 
+def test_a_holder_gives_up_all_that_it_has_and_nothing_of_others(ledger: Ledger) -> None:
+    for name, holder in (("m", "a"), ("owner ops #1", "a"), ("n", "b")):
+        ledger.leases.acquire(name, holder, TTL, NOW)
+    ledger.leases.release_all("a")
+    ledger.leases.release_all("nobody")
+    assert [ledger.leases.get(name) is None for name in ("m", "owner ops #1", "n")] == [True, True, False]
+    assert ledger.leases.acquire("m", "b", TTL, NOW).fence == 2
+
+
 def test_of_eight_at_once_one_gets_the_lease(opener: Opener) -> None:
     def take(number: int) -> int | None:
         try:

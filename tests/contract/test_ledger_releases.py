@@ -10,7 +10,7 @@ import pytest
 
 from evergreen.core.errors import EvergreenError, PromotionConflict
 from evergreen.core.ports import Ledger
-from evergreen.core.records import REFUSED, Candidate, CandidateState, Hold, Release, ReleaseKind
+from evergreen.core.records import NEVER_RELEASED, Candidate, CandidateState, Hold, Release, ReleaseKind
 from ledgers import LATER, Opener, passed, release, roll_back
 from records import NOW, WATERMARK, make_candidate, make_verdict
 
@@ -100,7 +100,7 @@ def test_a_release_is_a_promotion_of_no_act(ledger: Ledger) -> None:
     assert ledger.releases.get(made.id).kind is ReleaseKind.PROMOTION
 
 
-@pytest.mark.parametrize("state", sorted(REFUSED))
+@pytest.mark.parametrize("state", sorted(NEVER_RELEASED))
 def test_a_refused_candidate_is_not_released(ledger: Ledger, state: CandidateState) -> None:
     candidate = ledger.models.add_candidate(make_candidate(state=state))
     with pytest.raises(EvergreenError, match=f"m: version 1 is {state}. Nothing was released"):

@@ -9,7 +9,7 @@ import pytest
 from evergreen.core.errors import EvergreenError, PromotionConflict
 from evergreen.core.ports import Ledger
 from evergreen.core.records import (
-    REFUSED,
+    NEVER_RELEASED,
     Approval,
     ApprovalState,
     Candidate,
@@ -81,7 +81,7 @@ def test_a_candidate_judged_against_another_champion_is_not_prepared(ledger: Led
     assert len(ledger.releases.events()) == 2
 
 
-@pytest.mark.parametrize("state", sorted({*REFUSED, CandidateState.TO_OVERRIDE}))
+@pytest.mark.parametrize("state", sorted({*NEVER_RELEASED, CandidateState.TO_OVERRIDE}))
 def test_a_refused_candidate_is_not_prepared(ledger: Ledger, state: CandidateState) -> None:
     candidate = ledger.models.add_candidate(make_candidate(state=state, verdict=make_verdict(passed=False)))
     with pytest.raises(EvergreenError, match=r"m: version 1 .*Nothing was released"):
@@ -160,7 +160,7 @@ def test_of_two_prepared_the_second_stays_prepared(ledger: Ledger) -> None:
     assert events_of(ledger, first) == [RolloutState.PREPARED]
 
 
-@pytest.mark.parametrize("state", sorted(REFUSED - {CandidateState.ROLLED_BACK}))
+@pytest.mark.parametrize("state", sorted(NEVER_RELEASED - {CandidateState.ROLLED_BACK}))
 def test_a_candidate_that_was_refused_meanwhile_does_not_go_live(ledger: Ledger, state: CandidateState) -> None:
     """Two requests may ask about one candidate: the rejection of one is not undone by what the other has prepared."""
     candidate = passed(ledger, 1, seen=0)

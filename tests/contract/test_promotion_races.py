@@ -14,6 +14,7 @@ from evergreen.core.answering import Wait
 from evergreen.core.errors import RunEnds
 from evergreen.core.ports import Ledger, Registry
 from evergreen.core.records import CandidateState, Cause, Release, RequestState
+from evergreen.core.rows import Rows
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.steps.roll_out import roll_out
 from ledgers import Opener
@@ -62,7 +63,8 @@ def test_one_of_twenty_is_released_and_the_alias_says_so(opener: Opener) -> None
 @cache
 def _files() -> dict[str, bytes]:
     """MLflow looks into what it keeps."""
-    return dict(wiring.trainer().fit(training_data.make_spec(), training_data.make_rows(200)).files) if MLFLOW else {}
+    rows = Rows.of(training_data.make_rows(200))
+    return dict(wiring.trainer().fit(training_data.make_spec(), rows).files) if MLFLOW else {}
 
 
 def _passed(ledger: Ledger, registry: Registry, number: int) -> str:

@@ -22,11 +22,14 @@ from evergreen import wiring
 from evergreen.adapters.mlflow_aliases import MlflowAliases
 from evergreen.adapters.mlflow_registry import MlflowRegistry
 from evergreen.core.errors import ServiceFailed
-from evergreen.core.ports import Registry
+from evergreen.core.ports import LoggedTrial, Registry
+from evergreen.core.rows import Rows
 from evergreen.fakes.registry import FakeRegistry
 from training_data import make_rows, make_spec
 
 RUNNING = os.environ.get("EVERGREEN_TEST_MLFLOW")
+
+Trial = tuple[str, dict[str, str], dict[str, float], str]  # name, params, metrics, status
 
 
 @dataclass
@@ -36,11 +39,12 @@ class Shown:
     run: Callable[[str], dict[str, Any]]
     version: Callable[[str, int], dict[str, Any]]
     alias: Callable[[str, str], int]
+    below: Callable[[str], list[Trial]]  # runs below a run, by name
 
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    return dict(wiring.trainer().fit(make_spec(), make_rows(200)).files)
+    return dict(wiring.trainer().fit(make_spec(), Rows.of(make_rows(200))).files)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,18 @@ def shown_by_fake(fake: FakeRegistry) -> Shown:
         kept = fake.versions[model, number]
         return {"tags": kept.tags, "description": fake.runs[kept.run_id].description, "run_id": kept.run_id}
 
-    return Shown(run, version, lambda model, alias: fake.pointers[model, alias])
+    def below(run_id: str) -> list[Trial]:
+        return [
+            (
+                name,
+                {param: str(value) for param, value in one.params.items()},
+                {metric: value for metric, value in one.metrics.items() if math.isfinite(value)},
+                "FAILED" if one.failed else "FINISHED",
+            )
+            for name, one in sorted(fake.runs[run_id].trials.items())
+        ]
+
+    return Shown(run, version, lambda model, alias: fake.pointers[model, alias], below)
 
 
 def shown_by_mlflow(url: str, artifacts: str) -> Shown:
@@ -128,7 +143,15 @@ def shown_by_mlflow(url: str, artifacts: str) -> Shown:
         found = client.get_model_version(model, str(number))
         return {"tags": found.tags, "description": found.description, "run_id": found.run_id}
 
-    return Shown(run, version, lambda model, alias: int(client.get_model_version_by_alias(model, alias).version))
+    def below(run_id: str) -> list[Trial]:
+        experiment = client.get_run(run_id).info.experiment_id
+        found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        return sorted((one.info.run_name, one.data.params, one.data.metrics, one.info.status) for one in found)
+
+    def alias(model: str, name: str) -> int:
+        return int(client.get_model_version_by_alias(model, name).version)
+
+    return Shown(run, version, alias, below)
 
 
 def stored(client: Any, run_id: str) -> dict[str, bytes]:
@@ -171,6 +194,20 @@ def test_files_lie_under_the_path_they_were_given(both: tuple[Registry, Shown]) 
     registry.log_file(run, "validation/result.json", b"{}")
     registry.log_file(run, "note.bin", b"\x00\xff")
     assert shown.run(run)["files"] == {"validation/result.json": b"{}", "note.bin": b"\x00\xff"}
+
+
+def test_a_file_is_read_again_and_what_is_not_there_is_told(both: tuple[Registry, Shown]) -> None:
+    registry, _ = both
+    assert registry.find_run("read", "request-1") is None
+    run = registry.start_run("read", "request-1", {})
+    assert (registry.find_run("read", "request-1"), registry.find_run("read", "request-2")) == (run, None)
+    registry.log_file(run, "validation/result.json", b"{}")
+    registry.log_file(run, "note.bin", b"\x00\xff")
+    assert registry.logged_file(run, "validation/result.json") == b"{}"
+    assert registry.logged_file(run, "note.bin") == b"\x00\xff"
+    for unknown in ((run, "validation/other.json"), (run, "nowhere/result.json"), (run, "validation"), ("f" * 32, "a")):
+        with pytest.raises(KeyError):
+            registry.logged_file(*unknown)
 
 
 def test_a_run_registers_a_version_once(both: tuple[Registry, Shown], files: dict[str, bytes]) -> None:
@@ -287,3 +324,18 @@ def test_an_experiment_in_mlflows_bin_is_taken_out_again(mlflow_place: Path) -> 
     client = MlflowClient(url, url)
     client.delete_experiment(client.get_experiment_by_name("binned").experiment_id)
     assert registry.start_run("binned", "request-2", {})
+
+
+def test_trials_are_runs_of_their_own_below_a_run_and_logged_once(both: tuple[Registry, Shown]) -> None:
+    registry, shown = both
+    run = registry.start_run("flights", "tuned", {})
+    trials = [
+        LoggedTrial(f"s-{at}", {"max_depth": at}, {"score": 0.7, "bad": math.nan}, {"kind": "sampled"}, failed=at == 2)
+        for at in range(3)
+    ]
+    registry.log_trials(run, trials[:2])
+    registry.log_trials(run, trials)
+    assert shown.below(run) == [
+        (f"s-{at}", {"max_depth": str(at)}, {"score": 0.7}, "FAILED" if at == 2 else "FINISHED") for at in range(3)
+    ]
+    assert registry.start_run("flights", "tuned", {}) == run

@@ -13,6 +13,7 @@ from evergreen.adapters.file_store import FileStore
 from evergreen.adapters.parquet_snapshots import ParquetSnapshots, content_hash, content_hashes
 from evergreen.core.errors import SourceError
 from evergreen.core.ports import Snapshots
+from evergreen.core.retention import VALIDATED, outdated_findings
 from evergreen.core.snapshot import schema_hash, snapshot_id
 from evergreen.fakes.snapshots import InMemorySnapshots
 from evergreen.fakes.store import InMemoryStore
@@ -51,6 +52,11 @@ def test_the_same_rows_are_the_same_parts_whatever_their_order_and_chunks(snapsh
     assert snapshots.write("m", chunked, "at", "id") == first
 
 
+def test_rows_of_one_moment_are_in_order_of_their_keys(snapshots: Snapshots) -> None:
+    within = pl.concat([FRAME[at : at + 2].reverse() for at in range(0, FRAME.height, 2)])
+    assert snapshots.write("m", within, "at", "id") == snapshots.write("m", FRAME, "at", "id")
+
+
 def test_another_value_changes_its_own_day_only(snapshots: Snapshots) -> None:
     first = snapshots.write("m", FRAME, "at", "id")
     changed = FRAME.with_columns(number=pl.when(pl.col("id") == "k11").then(99).otherwise("number"))
@@ -61,10 +67,49 @@ def test_another_value_changes_its_own_day_only(snapshots: Snapshots) -> None:
     assert snapshots.read(first).equals(FRAME.sort("at", "id"))  # the older snapshot stays as it was
 
 
+def test_each_gives_a_frame_a_day(snapshots: Snapshots) -> None:
+    parts = snapshots.write("m", FRAME, "at", "id")
+    frames = list(snapshots.each(parts[::-1], ["at", "number"]))
+    assert [frame.height for frame in frames] == [8, 4]
+    assert pl.concat(frames).equals(FRAME.sort("at", "id").select("at", "number"))
+
+
+def test_each_says_what_is_wrong_with_a_part_once_it_is_its_turn(snapshots: Snapshots) -> None:
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    gone = InMemorySnapshots().write("other", FRAME, "at", "id")[1]
+    frames = snapshots.each([first, gone])
+    assert next(frames).height == first.rows
+    with pytest.raises(SourceError, match=gone.key):
+        next(frames)
+
+
 def test_a_part_that_is_gone_is_named(snapshots: Snapshots) -> None:
     (part, *_) = InMemorySnapshots().write("other", FRAME, "at", "id")
     with pytest.raises(SourceError, match=part.key):
         snapshots.read([part])
+
+
+def test_a_part_is_there_or_not(snapshots: Snapshots) -> None:
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    gone = InMemorySnapshots().write("other", FRAME, "at", "id")[1]
+    assert snapshots.touch(first)
+    assert not snapshots.touch(gone)
+
+
+def test_keys_have_the_same_hashes_in_whatever_part_they_are(snapshots: Snapshots) -> None:
+    first, second = snapshots.write("m", FRAME, "at", "id")
+    (other,) = snapshots.write("m", FRAME[2:4].with_columns(id=pl.Series(["k10", "new"])), "at", "id")
+    hashes = [snapshots.key_hashes(part, "id").tolist() for part in (first, second, other)]
+    assert [len(of_part) for of_part in hashes] == [8, 4, 2]
+    assert len({*hashes[0], *hashes[1]}) == FRAME.height
+    assert hashes[2][0] == hashes[1][2]  # 'k10'
+    assert hashes[2][1] not in hashes[0] + hashes[1]
+
+
+def test_of_a_part_that_is_gone_there_are_no_hashes(snapshots: Snapshots) -> None:
+    (part, *_) = InMemorySnapshots().write("other", FRAME, "at", "id")
+    with pytest.raises(SourceError, match=part.key):
+        snapshots.key_hashes(part, "id")
 
 
 def test_quarantine_keeps_the_rows_under_a_key_of_their_content(snapshots: Snapshots) -> None:
@@ -116,6 +161,31 @@ def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     before = [file.stat().st_ino for file in files]
     snapshots.write("m", FRAME, "at", "id")
     assert [file.stat().st_ino for file in files] == before
+
+
+@pytest.mark.parametrize("left", [None, b"", b"12345678", b"123"])
+def test_hashes_of_keys_that_are_lost_or_damaged_are_made_anew(left: bytes | None) -> None:
+    store = InMemoryStore()
+    snapshots = ParquetSnapshots(store)
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    before = snapshots.key_hashes(first, "id").tolist()
+    note = next(key for key in store.keys(f"{VALIDATED}m/") if str(first.day) in key)
+    whole = store.get(note)
+    store.remove(note)
+    if left is not None:
+        store.put(note, left)
+    assert snapshots.key_hashes(first, "id").tolist() == before
+    assert store.get(note) == whole
+
+
+def test_hashes_of_keys_go_with_their_part() -> None:
+    store = InMemoryStore()
+    first, second = ParquetSnapshots(store).write("m", FRAME, "at", "id")
+    files = store.listing(VALIDATED)
+    before = min(file.modified for file in files)
+    assert outdated_findings(files, [first.key, second.key], before) == []
+    (gone,) = outdated_findings(files, [second.key], before)
+    assert f"/{first.day}-" in gone.key
 
 
 def test_quarantined_rows_are_parquet() -> None:

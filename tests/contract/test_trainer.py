@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,9 @@ import xgboost as xgb
 
 from evergreen import wiring
 from evergreen.adapters.sklearn_metrics import measure as sklearn_measure
+from evergreen.adapters.xgboost_trainer import XGBoostTrainer, prepared
+from evergreen.adapters.xgboost_trainer.scratch import scratch
+from evergreen.core import memory_estimate
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA
 from evergreen.core.errors import NotComparable, TrainingRefused
 from evergreen.core.measure import all_values as measure
@@ -22,8 +26,9 @@ from evergreen.core.metrics import METRICS_BY_TASK, Task
 from evergreen.core.monitoring.bins import CategoryBins, NumberBins
 from evergreen.core.monitoring.reference import LOSS, REFERENCE, from_bytes
 from evergreen.core.ports import Trainer
+from evergreen.core.rows import Rows
 from evergreen.fakes.trainer import FakeTrainer
-from training_data import SPEC, make_rows, make_spec
+from training_data import AS_OF, SPEC, make_rows, make_spec
 
 TASKS = {"binary_classification": "y", "multiclass_classification": "klass", "regression": "amount"}
 GATES = {"regression": [{"metric": "rmse", "max": 500}], "multiclass_classification": [{"metric": "logloss", "max": 1}]}
@@ -40,7 +45,7 @@ _FITTED: dict[type, Mapping[str, bytes]] = {}
 def files_of(trainer: Trainer) -> Mapping[str, bytes]:
     """A bundle's files of the default spec and rows, fitted once."""
     if type(trainer) not in _FITTED:
-        _FITTED[type(trainer)] = trainer.fit(make_spec(), make_rows()).files
+        _FITTED[type(trainer)] = trainer.fit(make_spec(), Rows.of(make_rows())).files
     return _FITTED[type(trainer)]
 
 
@@ -56,7 +61,7 @@ def spec_for(task: str, **changes):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_fitted_model_answers_each_row_and_learned_something(trainer: Trainer, task: str) -> None:
     spec, rows = spec_for(task), make_rows()
-    trained = trainer.fit(spec, rows)
+    trained = trainer.fit(spec, Rows.of(rows))
     fresh = make_rows(200, seed=2)
     answers = trainer.predict(trained.files, fresh)
     classes = 3 if task.startswith("multi") else None
@@ -105,7 +110,7 @@ def test_a_column_without_any_value_can_be_scored_whatever_its_type(trainer: Tra
 
 
 def test_the_same_rows_and_spec_give_the_same_files(trainer: Trainer) -> None:
-    first, second = (trainer.fit(make_spec(), make_rows()) for _ in range(2))
+    first, second = (trainer.fit(make_spec(), Rows.of(make_rows())) for _ in range(2))
     assert first.files == second.files
     assert set(first.files) == {MODEL, SCHEMA, GOLDEN, REFERENCE}
 
@@ -113,7 +118,7 @@ def test_the_same_rows_and_spec_give_the_same_files(trainer: Trainer) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_bundle_tells_what_training_saw(trainer: Trainer, task: str) -> None:
     spec, rows = spec_for(task, features={**SPEC["features"], "not_logged": ["count"]}), make_rows()
-    first, second = (trainer.fit(spec, rows).files for _ in range(2))
+    first, second = (trainer.fit(spec, Rows.of(rows)).files for _ in range(2))
     assert first == second
     assert (LOSS in first) is (spec.task is Task.REGRESSION)
     found = from_bytes(first[REFERENCE])
@@ -133,7 +138,7 @@ def test_the_bundle_tells_what_training_saw(trainer: Trainer, task: str) -> None
 def test_errors_of_a_regression_are_told_ahead(trainer: Trainer) -> None:
     spec = spec_for("regression", features={**SPEC["features"], "not_logged": ["count"]})
     rows, fresh = make_rows(3000), make_rows(500, seed=2)
-    files = trainer.fit(spec, rows).files
+    files = trainer.fit(spec, Rows.of(rows)).files
     answers = trainer.predict(files, fresh)
     logged = fresh.select("carrier", "x")  # as serving logs them, in any order
     told = trainer.expected_losses(files, logged, answers)
@@ -158,7 +163,7 @@ def test_unlabelled_rows_are_not_fitted_on(trainer: Trainer) -> None:
     rows = make_rows()
     newest = rows["at"].max()
     unlabelled = rows.tail(5).with_columns(at=pl.col("at") + timedelta(days=1), y=pl.lit(None, pl.Int64))
-    assert trainer.fit(make_spec(), pl.concat([rows, unlabelled])).data_end == newest
+    assert trainer.fit(make_spec(), Rows.of(pl.concat([rows, unlabelled]))).data_end == newest
 
 
 @pytest.mark.parametrize(
@@ -178,11 +183,287 @@ def test_unlabelled_rows_are_not_fitted_on(trainer: Trainer) -> None:
 )
 def test_rows_that_cannot_be_learned_from_are_refused(trainer: Trainer, change, message: str) -> None:
     with pytest.raises(TrainingRefused) as refused:
-        trainer.fit(make_spec(), change(make_rows()))
+        trainer.fit(make_spec(), Rows.of(change(make_rows())))
     assert message in str(refused.value)
 
 
+# ---------------------------------------------------------------- weights, monotone, imbalance
+
+
+def fitted(trainer: Trainer, rows: pl.DataFrame, **training) -> Mapping[str, bytes]:
+    return trainer.fit(make_spec(training={**SPEC["training"], **training}), Rows.of(rows)).files
+
+
+def test_a_row_of_weight_0_teaches_nothing(trainer: Trainer) -> None:
+    rows = make_rows(1000)
+    wrong = pl.int_range(pl.len()) % 2 == 1
+    turned = rows.with_columns(
+        y=pl.when(wrong).then(1 - pl.col("y")).otherwise("y"), w=pl.when(wrong).then(0.0).otherwise(2.0)
+    )
+    fresh = make_rows(400, seed=2)
+    scores = [
+        auc(fresh["y"].to_numpy(), trainer.predict(fitted(trainer, turned, weights=column), fresh))
+        for column in ("w", None)
+    ]
+    assert scores[0] > 0.75 > 0.65 > scores[1]
+
+
+def test_weights_are_no_feature_unless_they_are_named(trainer: Trainer) -> None:
+    rows = make_rows().with_columns(w=pl.lit(1.0))
+    schema = json.loads(fitted(trainer, rows, weights="w")[SCHEMA])
+    assert [feature["name"] for feature in schema["features"]] == ["x", "carrier", "count"]
+    named = make_spec(
+        training={**SPEC["training"], "weights": "count"}, features={"columns": ["x", "count"], "categorical": []}
+    )
+    assert json.loads(trainer.fit(named, Rows.of(rows)).files[SCHEMA])["features"][1]["name"] == "count"
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (pl.lit(-0.5), "600 rows such as -0.5 at 2013-02-"),
+        (pl.when(pl.col("id") == "r7").then(None).otherwise(1.0), "1 rows such as None at 2013-"),
+        (pl.lit(float("nan")), "600 rows such as nan"),
+        (pl.lit("1"), "type String"),
+        (pl.lit(0.0), "0 in all 600 rows"),
+    ],
+)
+def test_weights_that_cannot_be_weighed_by_are_refused(trainer: Trainer, weight, message: str) -> None:
+    with pytest.raises(TrainingRefused, match=r"training\.weights 'w'") as refused:
+        fitted(trainer, make_rows().with_columns(w=weight), weights="w")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("way", ["increasing", "decreasing"])
+def test_answers_never_go_the_other_way_as_a_monotone_feature_grows(trainer: Trainer, way: str) -> None:
+    files = fitted(trainer, make_rows(1000), monotone={"x": way})
+    asked = make_rows(50, seed=5)
+    grid = pl.concat([asked.with_columns(x=pl.lit(float(x))) for x in np.linspace(-3, 3, 25)])
+    steps = np.diff(trainer.predict(files, grid).reshape(25, 50), axis=0)
+    assert (steps >= 0).all() if way == "increasing" else (steps <= 0).all()
+    assert bool(steps.any()) is (way == "increasing")  # y grows with x, so that the other way nothing is learned of it
+
+
+def test_a_rare_class_weighs_as_much_as_a_frequent_one_if_balanced(trainer: Trainer) -> None:
+    rows = make_rows(2000).with_columns(y=((pl.col("y") == 1) & (pl.int_range(pl.len()) % 5 == 0)).cast(pl.Int64))
+    fresh = make_rows(500, seed=2)
+    plain, balanced = (
+        trainer.predict(fitted(trainer, rows, imbalance=how), fresh).mean() for how in (None, "balanced")
+    )
+    share = rows["y"].mean()
+    assert plain < 2 * share < 0.25
+    assert 0.3 < balanced < 0.7
+
+
+def test_rare_classes_of_many_weigh_as_much_too(trainer: Trainer) -> None:
+    rows = make_rows(3000).filter((pl.col("klass") == 1) | (pl.int_range(pl.len()) % 8 == 0))
+    fresh = make_rows(500, seed=2)
+    plain, balanced = (
+        trainer.predict(
+            trainer.fit(
+                spec_for("multiclass_classification", training={**SPEC["training"], "imbalance": how}), Rows.of(rows)
+            ).files,
+            fresh,
+        ).mean(axis=0)
+        for how in (None, "balanced")
+    )
+    assert balanced[1] < plain[1] - 0.05
+
+
+# ---------------------------------------------------------------- rows by parts
+
+
+@pytest.fixture
+def without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a test are too many for one frame, and some fifty make a piece."""
+    monkeypatch.setattr(memory_estimate, "FRAME_CELLS", 100)
+    monkeypatch.setattr(prepared, "PIECE_CELLS", 256)
+
+
+def in_parts(rows: pl.DataFrame, many: int = 7) -> Rows:
+    size = -(-rows.height // many)
+    return Rows(rows.height, lambda: rows.iter_slices(size))
+
+
+@pytest.mark.parametrize("engine", ["local", "external_memory"])
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_in_parts_give_the_files_of_one_frame(
+    trainer: Trainer, task: str, engine: str, request: pytest.FixtureRequest
+) -> None:
+    more = {"params": {"subsample": 0.8}, "weights": "w", **({} if task == "regression" else {"imbalance": "balanced"})}
+    rows = make_rows(997).with_columns(w=pl.col("count").cast(pl.Float64) + 0.5)
+    rows = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) % 50 == 3).then(None).otherwise(TASKS[task]).alias(TASKS[task])
+    )
+    whole = trainer.fit(spec_for(task, training={**SPEC["training"], **more}), Rows.of(rows))
+    request.getfixturevalue("without_frames")
+    parted = trainer.fit(spec_for(task, training={**SPEC["training"], **more, "engine": engine}), in_parts(rows))
+    assert parted.files == whole.files
+    assert (parted.data_end, parted.metrics, parted.engine) == (whole.data_end, whole.metrics, engine)
+
+
+def test_what_one_part_alone_would_not_teach_is_no_reason_to_stop(trainer: Trainer, without_frames: None) -> None:
+    rows = make_rows(400).with_columns(
+        carrier=pl.when(pl.int_range(pl.len()) < 100).then(None).otherwise("carrier"),
+        y=pl.col("x").fill_null(0).rank() > 200,
+    )
+    rows = pl.concat([rows.filter("y"), rows.filter(~pl.col("y")), rows]).with_columns(y=pl.col("y").cast(pl.Int64))
+    assert trainer.fit(make_spec(), in_parts(rows)).files
+    with pytest.raises(TrainingRefused, match="one class only: 1 in all 400 rows"):
+        trainer.fit(make_spec(), in_parts(make_rows(400).with_columns(y=pl.lit(1))))
+
+
+def test_rows_that_need_more_memory_than_there_is_are_refused(tmp_path: Path) -> None:
+    for trainer in (_limited(tmp_path), FakeTrainer(limit_mb=100)):
+        with pytest.raises(TrainingRefused, match=r"allowed 100 MB.*EVERGREEN_TRAINING_MEMORY_MB"):
+            trainer.fit(make_spec(), Rows.of(make_rows()))
+
+
+# ---------------------------------------------------------------- fitted again
+
+
+def refitted(trainer: Trainer, task: str, rows: pl.DataFrame, more: pl.DataFrame, rounds: int = 7, **training):
+    """Fitted on rows, then again on these and more of them; both results."""
+    spec = spec_for(task, training={**SPEC["training"], **training})
+    first = trainer.fit(spec, Rows.of(rows))
+    return first, trainer.refit(spec, Rows.of(pl.concat([rows, more])), rounds, first.files)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fitted_again_it_has_learned_the_newest_rows_and_measures_as_before(trainer: Trainer, task: str) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    first, again = refitted(trainer, task, make_rows(), more)
+    assert (again.data_end, again.rounds) == (more["at"].max(), 7)
+    assert (again.metrics, again.history) == ({}, {})
+    assert again.files.keys() == first.files.keys()
+    assert again.files[MODEL] != first.files[MODEL]
+    assert again.files[REFERENCE] == first.files[REFERENCE]
+    asked = make_rows(50, seed=4)
+    answers = trainer.predict(again.files, asked)
+    assert answers.shape == trainer.predict(first.files, asked).shape
+    assert not np.array_equal(answers, trainer.predict(first.files, asked))
+    golden = json.loads(again.files[GOLDEN])
+    assert golden["predictions"] != json.loads(first.files[GOLDEN])["predictions"]
+
+
+def test_fitted_again_twice_gives_the_same_files(trainer: Trainer) -> None:
+    rows, more = make_rows(), make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    found = [refitted(trainer, "regression", rows, more)[1].files for _ in range(2)]
+    assert found[0] == found[1]
+
+
+def test_categories_that_only_the_newest_rows_have_are_learned(trainer: Trainer) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3).with_columns(carrier=pl.lit("AB"))
+    first, again = refitted(trainer, "regression", make_rows(), more)
+    schema = json.loads(again.files[SCHEMA])["features"]
+    assert next(one["categories"] for one in schema if one["name"] == "carrier") == ["AA", "AB", "B6", "UA"]
+    before, now = (
+        next(bins for bins in from_bytes(one.files[REFERENCE]).features if bins.name == "carrier")
+        for one in (first, again)
+    )
+    assert isinstance(before, CategoryBins)
+    assert isinstance(now, CategoryBins)
+    aa, b6, ua, *others = before.counts
+    assert (now.categories, now.counts) == (("AA", "AB", "B6", "UA"), (aa, 0, b6, ua, *others))
+    asked = make_rows(300, seed=4)
+    said = trainer.predict(first.files, asked)  # of the same answers the errors that are told are the same
+    told = [trainer.expected_losses(one.files, asked, said) for one in (first, again)]
+    assert np.array_equal(told[0], told[1])
+    unknown = asked.with_columns(carrier=pl.lit("AB"))
+    missing = asked.with_columns(carrier=pl.lit(None, pl.String))
+    new, none = (trainer.expected_losses(again.files, rows, said) for rows in (unknown, missing))
+    assert np.array_equal(new, none)
+
+
+def test_a_class_that_the_judged_one_does_not_know_is_refused(trainer: Trainer) -> None:
+    more = make_rows(100, until=AS_OF + timedelta(days=5), seed=3).with_columns(klass=pl.lit(3, pl.Int64))
+    with pytest.raises(TrainingRefused, match=r"training\.refit: found class 3 in the holdout"):
+        refitted(trainer, "multiclass_classification", make_rows(), more)
+
+
+def test_fitted_again_it_needs_memory_too(tmp_path: Path) -> None:
+    for trainer in (_limited(tmp_path), FakeTrainer(limit_mb=100)):
+        files = files_of(FakeTrainer())
+        with pytest.raises(TrainingRefused, match=r"allowed 100 MB.*EVERGREEN_TRAINING_MEMORY_MB"):
+            trainer.refit(make_spec(), Rows.of(make_rows()), 5, files)
+
+
+@pytest.mark.parametrize("engine", ["local", "external_memory"])
+def test_fitted_again_in_parts_it_is_that_of_one_frame(
+    trainer: Trainer, engine: str, request: pytest.FixtureRequest
+) -> None:
+    rows = make_rows(700).with_columns(w=pl.col("count").cast(pl.Float64) + 0.5)
+    spec = make_spec(
+        training={**SPEC["training"], "params": {"subsample": 0.8}, "weights": "w", "imbalance": "balanced"}
+    )
+    judged = trainer.fit(spec, Rows.of(rows.head(600))).files
+    whole = trainer.refit(spec, Rows.of(rows), 9, judged)
+    request.getfixturevalue("without_frames")
+    held = spec.model_copy(update={"training": spec.training.model_copy(update={"engine": engine})})
+    parted = trainer.refit(held, in_parts(rows), 9, judged)
+    assert parted.files == whole.files
+    assert parted.engine == engine
+
+
 # ---------------------------------------------------------------- XGBoost only
+
+
+def _limited(folder: Path, limit_mb: float = 100) -> XGBoostTrainer:
+    return XGBoostTrainer(sklearn_measure, lambda *_: {}, lambda *_: (), limit_mb=limit_mb, folder=folder)
+
+
+def test_what_a_fit_writes_meanwhile_is_gone_afterwards_also_after_an_error(tmp_path: Path) -> None:
+    trainer, spec = _limited(tmp_path, 4000), make_spec(training={**SPEC["training"], "engine": "external_memory"})
+    seen = []
+
+    def parts(fail: bool):
+        for part in make_rows().iter_slices(100):
+            seen.append(len(list(tmp_path.glob("*/*"))))
+            yield part
+        if fail:
+            raise OSError("the store went away")
+
+    trainer.fit(spec, Rows(600, lambda: parts(fail=False)))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="went away"):
+        trainer.fit(spec, Rows(600, lambda: parts(fail=True)))
+    assert list(tmp_path.iterdir()) == []
+    assert max(seen) > 0
+
+
+def test_what_a_killed_fit_left_goes_with_the_next_and_what_another_one_uses_stays(tmp_path: Path) -> None:
+    (tmp_path / "fit-dead").mkdir()
+    (tmp_path / "fit-dead" / "fitted.gradient_index.page").write_bytes(b"left")
+    with scratch(tmp_path) as one:
+        (one / "rows.arrow").write_bytes(b"in use")
+        assert [folder.name for folder in tmp_path.iterdir()] == [one.name]
+        with scratch(tmp_path) as other:
+            assert other != one
+            assert (one / "rows.arrow").exists()
+        assert [folder.name for folder in tmp_path.iterdir()] == [one.name]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_told_of() -> None:
+    spec = make_spec(training={**SPEC["training"], "device": "cuda"})
+    with pytest.raises(TrainingRefused, match=r"training\.device: found cuda, and no GPU"):
+        wiring.trainer().fit(spec, Rows.of(make_rows(100)))
+
+
+def test_another_seed_gives_another_model_and_the_same_seed_the_same() -> None:
+    params = {"subsample": 0.5}
+    found = [fitted(wiring.trainer(), make_rows(), params=params, seed=seed)[MODEL] for seed in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_of_many_rows_reference_comes_from_some_and_its_ends_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "FRAME_CELLS", 100)
+    monkeypatch.setattr(prepared, "picked", lambda rows: np.arange(0, rows, 3))
+    rows = make_rows(600)
+    found = from_bytes(fitted(wiring.trainer(), rows)[REFERENCE])
+    x = found.features[0]
+    assert (found.rows, sum(x.counts), sum(found.prediction.counts)) == (600, 200, 30)
+    assert (x.bounds[0], x.bounds[-1]) == pytest.approx((rows["x"].min(), rows["x"].max()))
 
 
 def served(files, rows: pl.DataFrame) -> np.ndarray:
@@ -201,7 +482,7 @@ def served(files, rows: pl.DataFrame) -> np.ndarray:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_golden_answers_are_those_of_the_serving_path(task: str) -> None:
-    files = wiring.trainer().fit(spec_for(task), make_rows()).files
+    files = wiring.trainer().fit(spec_for(task), Rows.of(make_rows())).files
     golden = json.loads(files[GOLDEN])
     rows = pl.DataFrame(golden["rows"], infer_schema_length=None)
     assert len(golden["rows"]) == len(golden["predictions"]) == 21
@@ -212,7 +493,7 @@ def test_golden_answers_are_those_of_the_serving_path(task: str) -> None:
 
 def test_a_category_never_seen_counts_as_missing() -> None:
     trainer, spec = wiring.trainer(), make_spec()
-    files = trainer.fit(spec, make_rows()).files
+    files = trainer.fit(spec, Rows.of(make_rows())).files
     rows = make_rows(100, seed=3)
     unseen, missing = (trainer.predict(files, rows.with_columns(carrier=pl.lit(v, pl.String))) for v in ("ZZ", None))
     assert np.array_equal(unseen, missing)
@@ -220,7 +501,7 @@ def test_a_category_never_seen_counts_as_missing() -> None:
 
 def test_only_the_trees_up_to_the_best_round_are_kept() -> None:
     spec = make_spec(training={"params": {"learning_rate": 1.0}, "rounds": {"max": 200, "early_stopping": 5}})
-    trained = wiring.trainer().fit(spec, make_rows())
+    trained = wiring.trainer().fit(spec, Rows.of(make_rows()))
     curve = trained.history["tail logloss"]
     assert trained.rounds == int(np.argmin(curve)) + 1 < len(curve) < 200
     assert xgb.Booster(model_file=bytearray(trained.files[MODEL])).num_boosted_rounds() == trained.rounds
@@ -229,7 +510,7 @@ def test_only_the_trees_up_to_the_best_round_are_kept() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_tail_is_measured_by_every_metric_of_the_task(task: str) -> None:
     spec = spec_for(task)
-    metrics = wiring.trainer().fit(spec, make_rows()).metrics
+    metrics = wiring.trainer().fit(spec, Rows.of(make_rows())).metrics
     assert set(metrics) == {f"tail.{name}" for name in METRICS_BY_TASK[spec.task]}
     assert all(map(math.isfinite, metrics.values()))
 
@@ -241,7 +522,7 @@ def test_a_class_that_the_model_never_saw_has_no_logloss() -> None:
 
 
 def test_the_model_learns_and_says_from_what() -> None:
-    trained = wiring.trainer().fit(make_spec(), make_rows(2000))
+    trained = wiring.trainer().fit(make_spec(), Rows.of(make_rows(2000)))
     assert trained.metrics["tail.auc"] > 0.8
     assert next(iter(trained.importances)) == "x"
     assert sum(trained.importances.values()) == pytest.approx(1)
@@ -250,13 +531,13 @@ def test_the_model_learns_and_says_from_what() -> None:
 
 
 def test_a_number_without_any_value_is_no_reason_to_stop() -> None:
-    trained = wiring.trainer().fit(make_spec(), make_rows().with_columns(x=pl.lit(None, pl.Float64)))
+    trained = wiring.trainer().fit(make_spec(), Rows.of(make_rows().with_columns(x=pl.lit(None, pl.Float64))))
     assert trained.importances["x"] == 0
 
 
 def test_an_infinite_label_is_refused() -> None:
     with pytest.raises(TrainingRefused, match="infinite"):
-        wiring.trainer().fit(spec_for("regression"), make_rows().with_columns(amount=pl.lit(float("inf"))))
+        wiring.trainer().fit(spec_for("regression"), Rows.of(make_rows().with_columns(amount=pl.lit(float("inf")))))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +551,7 @@ def test_an_infinite_label_is_refused() -> None:
 def test_parameters_that_xgboost_does_not_accept_are_refused(params, message: str) -> None:
     spec = make_spec(training={"params": params, "rounds": {"max": 5}})
     with pytest.raises(TrainingRefused, match=r"training\.params") as refused:
-        wiring.trainer().fit(spec, make_rows(100))
+        wiring.trainer().fit(spec, Rows.of(make_rows(100)))
     assert message in str(refused.value)
     assert "Stack trace" not in str(refused.value)
 
@@ -278,13 +559,13 @@ def test_parameters_that_xgboost_does_not_accept_are_refused(params, message: st
 def test_older_rows_of_one_class_are_refused_though_the_tail_has_two() -> None:
     rows = make_rows(100).with_columns(y=(pl.int_range(100) >= 98).cast(pl.Int64))
     with pytest.raises(TrainingRefused, match="one class only"):
-        wiring.trainer().fit(make_spec(), rows)
+        wiring.trainer().fit(make_spec(), Rows.of(rows))
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("rows", [30, 100])
 def test_few_rows_are_enough(task: str, rows: int) -> None:
-    files = wiring.trainer().fit(spec_for(task), make_rows(rows)).files
+    files = wiring.trainer().fit(spec_for(task), Rows.of(make_rows(rows))).files
     found = from_bytes(files[REFERENCE])
     assert found.spread == {}
     if LOSS in files:
@@ -295,7 +576,7 @@ def test_rows_that_are_missed_by_more_are_told_apart() -> None:
     random = np.random.default_rng(4)
     rows = make_rows(6000)
     noise = random.normal(scale=np.where(rows["carrier"].fill_null("") == "UA", 300, 30))
-    files = wiring.trainer().fit(spec_for("regression"), rows.with_columns(amount=1000 + noise)).files
+    files = wiring.trainer().fit(spec_for("regression"), Rows.of(rows.with_columns(amount=1000 + noise))).files
     asked = make_rows(200, seed=3)
     told = wiring.trainer().expected_losses(files, asked, wiring.trainer().predict(files, asked))[:, 0]
     loud = (asked["carrier"].fill_null("") == "UA").to_numpy()
@@ -312,3 +593,22 @@ def test_a_small_model_answers_rows_that_came_later_and_the_same_each_time(train
     assert (trainer.try_out(make_spec(), before, ahead) == said).all()
     with pytest.raises(TrainingRefused):
         trainer.try_out(make_spec(), before.with_columns(y=pl.lit(1)), ahead)
+
+
+def test_fitted_again_it_has_as_many_trees_as_it_is_told_and_all_rows_in_them() -> None:
+    """What bare XGBoost makes of the same rows."""
+    rows, more = make_rows(), make_rows(100, until=AS_OF + timedelta(days=5), seed=3)
+    _, again = refitted(wiring.trainer(), "regression", rows, more, rounds=11)
+    booster = xgb.Booster(model_file=bytearray(again.files[MODEL]))
+    assert booster.num_boosted_rounds() == 11
+    both = pl.concat([rows, more])
+    inputs = both.select(
+        pl.col("x").cast(pl.Float32),
+        pl.col("carrier").cast(pl.Enum(["AA", "B6", "UA"])),
+        pl.col("count").cast(pl.Float32),
+    )
+    matrix = xgb.QuantileDMatrix(inputs, label=both["amount"].to_numpy(), enable_categorical=True)
+    params = {**SPEC["training"]["params"], "objective": "reg:squarederror", "seed": 2013}
+    bare = xgb.train(params, matrix, num_boost_round=11)
+    told = wiring.trainer().predict(again.files, both)
+    assert np.allclose(told, bare.predict(xgb.DMatrix(inputs, enable_categorical=True)), rtol=1e-5)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pytest
 
+from evergreen.adapters.duckdb_window import DuckdbWindow
 from evergreen.adapters.gx_validator import GxValidator
-from evergreen.core.ports import ExpectationResult, Validator
+from evergreen.core.ports import ExpectationResult, PartRows, Validator
+from evergreen.fakes.store import InMemoryStore
 from evergreen.fakes.validator import FakeValidator
 
 FRAME = pl.DataFrame(
@@ -35,17 +38,31 @@ NOT_NULL = expectation("expect_column_values_to_not_be_null", column="carrier")
 IN_SET = expectation("expect_column_values_to_be_in_set", column="carrier", value_set=["AA", "UA"])
 
 
-@pytest.fixture(params=[GxValidator, FakeValidator])
+def gx_validator() -> Validator:
+    return GxValidator(InMemoryStore(), DuckdbWindow())
+
+
+@pytest.fixture(params=[gx_validator, FakeValidator])
 def validator(request: pytest.FixtureRequest) -> Validator:
     made: Validator = request.param()
     return made
 
 
-def judged(validator: Validator, *expectations: dict[str, Any], frame: pl.DataFrame = FRAME) -> list[ExpectationResult]:
-    report = validator.validate(frame, {"name": "s", "expectations": list(expectations), "meta": {}})
+@pytest.fixture(params=["one part", "a part a row"], autouse=True)
+def parts(request: pytest.FixtureRequest) -> None:
+    """The same rows in one part or in four, where a test does not hand over its own."""
+    global PARTS
+    PARTS = [PartRows.of(piece) for piece in ([FRAME] if request.param == "one part" else FRAME.iter_slices(1))]
+
+
+PARTS: list[PartRows] = []
+
+
+def judged(validator: Validator, *expectations: dict[str, Any]) -> list[ExpectationResult]:
+    report = validator.validate(PARTS, {"name": "s", "expectations": list(expectations), "meta": {}})
     assert len(report.results) == len(expectations)
     json.dumps(report.full, allow_nan=False)
-    return list(report.results)
+    return [replace(one, rows=None if one.rows is None else tuple(one.rows)) for one in report.results]
 
 
 def test_failed_expectations_name_their_rows_and_nulls_fail_only_the_null_check(validator: Validator) -> None:
@@ -87,7 +104,7 @@ def test_an_empty_suite_has_no_result(validator: Validator) -> None:
 
 
 def gx(*expectations: dict[str, Any]) -> list[ExpectationResult]:
-    return judged(GxValidator(), *expectations)
+    return judged(gx_validator(), *expectations)
 
 
 def test_wrong_arguments_are_errored() -> None:
@@ -122,8 +139,8 @@ def test_several_columns() -> None:
 
 
 def test_the_full_result_is_in_the_suites_order_and_keeps_its_ids() -> None:
-    report = GxValidator().validate(
-        FRAME, {"name": "s", "expectations": [BETWEEN, expectation("expect_nonsense"), IN_SET]}
+    report = gx_validator().validate(
+        PARTS, {"name": "s", "expectations": [BETWEEN, expectation("expect_nonsense"), IN_SET]}
     )
     full = report.full["results"]
     assert [r["expectation_config"]["type"] for r in full] == [BETWEEN["type"], "expect_nonsense", IN_SET["type"]]

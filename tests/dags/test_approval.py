@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from evergreen.adapters.airflow_api import Question
-from evergreen.core import bundle, evidence
+from evergreen.core import bundle, evidence, refitting
 from evergreen.core.approval import dismissal
 from evergreen.core.approvers import Approvers
 from evergreen.core.errors import EvergreenError
@@ -137,6 +137,38 @@ def test_an_approval_hands_on_who_and_why(manual: Played) -> None:
     told = manual.answer("Approve", "seen it")
     assert told == {"version": 1, "by": "oncall", "reason": "version 1: approved by oncall: seen it"}
     assert manual.state is ApprovalState.APPROVED
+
+
+def fitted_again(played: Played) -> None:
+    """Version 1 was judged and fitted again as version 2; train handed on version 1."""
+    first = played.ledger.models.candidate("m", 1)
+    until = first.data_end + timedelta(days=6)
+    made_with = {**first.made_with, refitting.REFIT_OF: "1"}
+    again = replace(first, version=2, train_key=refitting.train_key(first), made_with=made_with, data_end=until)
+    played.ledger.models.add_candidate(again)
+    both = {1: CandidateState.REFITTED, 2: CandidateState.PASSED}
+    for version, state in both.items():
+        played.ledger.models.judge("m", version, verdict=make_verdict(), state=state, generation_seen=0)
+
+
+def test_of_what_was_fitted_again_that_version_is_let_through(auto: Played) -> None:
+    fitted_again(auto)
+    assert execute(auto) == {"version": 2, "by": "auto", "reason": "gates passed, approval.mode is auto"}
+    made = auto.ledger.models.candidate("m", 2)
+    release(auto.ledger, made)
+    assert execute(auto)["version"] == 2  # run again after its release
+
+
+def test_of_what_was_fitted_again_that_version_is_asked_about(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(tmp_path, monkeypatch)
+    fitted_again(played)
+    asked = _what_to_ask(TaskRun(played.spec, played.context), played.ledger.models.candidate("m", 2))
+    assert headline(asked) == "Release m version 2?"
+    assert "candidate: version 2 (version 1 fitted again)" in body(asked)
+    assert ", judged so; then again on all rows to " in body(asked)
+    assert "rows that version 1 was not fitted on, by its answers; version 2 is that, fitted on them too: " in body(
+        asked
+    )
 
 
 @pytest.mark.parametrize("reason", ["", " ", None, 7, ["x"]])

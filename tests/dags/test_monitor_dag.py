@@ -76,7 +76,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     for name, value in (("ledger", made.world.ledger), ("store", made.world.store), ("logged_parts", made.world.log)):
         monkeypatch.setattr(wiring, name, lambda settings, value=value: value)
     monkeypatch.setattr(wiring, "serving_counters", InMemoryServingCounters)
-    monkeypatch.setattr(monitor, "load_catalog", lambda root: Catalog({"m": made.world.spec}, ()))
+    monkeypatch.setattr(monitor, "load_catalog", lambda root, kept: Catalog({"m": made.world.spec}, ()))
     monkeypatch.setattr(monitor, "tell", lambda context, note: made.notes.append(note))
     return made
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from airflow.exceptions import ParamValidationError
+from airflow.sdk import Param
+from airflow.sdk.definitions.param import process_params
 from airflow.serialization.serialized_objects import DagSerialization
 
+from evergreen.core import run_params
 from evergreen.core.run_params import RunParams
 from evergreen.orchestration.dag_factory import build_dag
 from records import make_spec
@@ -27,7 +30,7 @@ def test_the_form_shows_every_parameter_and_all_may_be_left_out(params: Any) -> 
         assert field.description
     assert params.validate() == {
         "reason": None, "force": False, "window_end": None, "window_train": None, "dry_run": False, "override": None,
-        "requested_by": None,
+        "requested_by": None, "tune": False,
     }  # fmt: skip
     assert params.get_param("window_end").schema["format"] == "date-time"
 
@@ -63,3 +66,38 @@ def test_a_bad_conf_is_refused_before_a_run_is_made(params: Any, conf: dict[str,
     """`create_dagrun` validates so; the REST API answers 400 to its ParamValidationError."""
     with pytest.raises(ParamValidationError, match=f"Invalid input for param {next(iter(conf))}"):
         params.deep_merge(conf).validate()
+
+
+# ---------------------------------------------------------------- in the process that runs a task
+
+
+@pytest.fixture
+def dag() -> Any:
+    """As the task's process builds it."""
+    return build_dag(make_spec())
+
+
+def test_every_task_sees_the_parameters_of_its_run(dag: Any) -> None:
+    conf = {"reason": "repaired", "dry_run": True}
+    for task in dag.tasks:
+        seen = process_params(dag, task, conf, suppress_exception=False)
+        assert (seen["reason"], seen["dry_run"], seen["force"]) == ("repaired", True, False)
+
+
+def test_what_one_run_was_given_another_dag_does_not_have(dag: Any) -> None:
+    process_params(dag, dag.tasks[0], {"reason": "repaired"}, suppress_exception=False)
+    another = build_dag(make_spec())
+    assert process_params(another, another.tasks[0], {}, suppress_exception=False)["reason"] is None
+
+
+@pytest.mark.parametrize("conf", [{"force": "yes"}, {"window_train": "3 months"}])
+def test_a_bad_conf_is_refused_there_too(dag: Any, conf: dict[str, Any]) -> None:
+    with pytest.raises(ParamValidationError):
+        process_params(dag, dag.tasks[0], conf, suppress_exception=False)
+
+
+def test_the_values_that_are_not_checked_are_right(dag: Any) -> None:
+    """RunField trusts its defaults: Airflow's own Param accepts each of them."""
+    for name, field in run_params.form().items():
+        Param(**field).resolve()
+        assert dag.params.get_param(name).value == field["default"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from evergreen import wiring
+from evergreen.core import refitting
 from evergreen.core.ports import Ledger
 from evergreen.core.records import (
     CandidateState,
@@ -101,6 +103,24 @@ def test_without_a_rollout_it_is_live_at_once(monkeypatch: pytest.MonkeyPatch) -
     made = played.execute()
     assert played.ledger.releases.champion("m").release_id == made
     assert played.task.pushed["reason"].startswith("released version 2")
+
+
+def test_of_what_was_fitted_again_that_version_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(monkeypatch, rollout=None)
+    first = played.ledger.models.candidate("m", 2)
+    made_with = {refitting.REFIT_OF: "2"}
+    played.ledger.models.add_candidate(
+        replace(first, version=3, train_key=refitting.train_key(first), made_with=made_with)
+    )
+    wiring.registry(None).register("m", first.mlflow_run, {}, {"evergreen.refit_of": "2"})  # type: ignore[arg-type]
+    refitted = {"verdict": first.verdict, "state": CandidateState.REFITTED, "generation_seen": 1}
+    played.ledger.models.judge("m", 2, **refitted)
+    with pytest.raises(AirflowFailException, match="did not let version 3 through"):
+        played.execute()
+    played.task.handed_on["approve"] = {"version": 3, "by": "auto", "reason": "gates passed"}
+    made = played.execute()
+    assert played.ledger.releases.get(made).version == 3
+    assert played.execute() == made
 
 
 def test_with_one_it_waits_in_the_triggerer_and_says_so(played: Played) -> None:

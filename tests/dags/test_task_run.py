@@ -17,7 +17,7 @@ from evergreen.core.triggers import LEASE_TTL
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.orchestration.closing import close_failed_run
 from evergreen.orchestration.outage import Outage
-from evergreen.orchestration.run_notes import cause_of, tell_cause
+from evergreen.orchestration.run_notes import cause_of, tell_cause, tell_data_docs
 from evergreen.orchestration.task_run import RETRIES, RETRIES_OF_AN_ERROR, TaskRun, run_step
 from records import make_request_args, make_spec
 
@@ -300,6 +300,23 @@ def test_the_run_is_told_what_caused_it_once(run: TaskRun, monkeypatch: pytest.M
         tell_cause(run.context, request_of(run))
     assert notes == {"run-1": "Caused by: new data, up to 2013-03-01 23:00 UTC\n\nby hand"}
     assert run.context["ti"].pushed == {}  # type: ignore[attr-defined]
+
+
+def test_a_run_that_validation_stopped_leads_to_its_data_docs(run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = {"run-1": ""}
+    api = SimpleNamespace(
+        run=lambda _, run_id: {"note": notes[run_id]},
+        note=lambda _, run_id, text: notes.update({run_id: text}),
+    )
+    monkeypatch.setattr("evergreen.wiring.airflow_api", lambda: api)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://ops.example.com/")
+    request = request_of(run)
+    tell_data_docs(run.context, "m", request.id)
+    run.close("validate", RequestState.FAILED, "5 % bad")
+    found = (
+        f"[Data docs: what each expectation found](https://ops.example.com/evergreen/models/m/data-docs/{request.id})"
+    )
+    assert notes == {"run-1": f"5 % bad\n\n{found}"}
 
 
 def started(kind: str, conf: dict[str, Any] | None = None, events: list[Any] | None = None) -> Any:

@@ -214,15 +214,20 @@ def test_a_container_is_told_by_a_file_what_to_serve_and_opens_no_ledger(rig: Ri
         replica.stop()
         rig.store.put(bundles.key(second.bundle, bundles.SCHEMA), b"{}")
         restart(replica, told, second)
-        wait_for(lambda: replica.ask("GET", f"/v2/models/{MODEL}/ready")[1].get("refused", False), 30, replica.log)
+        assert replica.ask("GET", f"/v2/models/{MODEL}/ready")[1]["refused"]
         assert replica.ask("POST", f"/models/{MODEL}/predict", {"records": [ROW]})[0] == 503  # and not by version 5
 
 
 def restart(replica: Serving, told: Path, candidate: Candidate) -> None:
-    """Start serving for this candidate, and wait until it can be asked."""
+    """Start serving for this candidate, and wait until it answers with it or refuses it."""
     told.write_text(f"--only\n{candidate.model}:{candidate.version}:{candidate.bundle}\n")
     replica.start()
-    wait_for(lambda: replica.ask("GET", f"/v2/models/{MODEL}/ready")[0] in (200, 503), 30, replica.log)
+
+    def is_decided() -> bool:
+        status, told = replica.ask("GET", f"/v2/models/{MODEL}/ready")
+        return status == 200 or told.get("refused", False)
+
+    wait_for(is_decided, 30, replica.log)
 
 
 def test_a_release_in_another_form_is_an_error_that_names_the_form() -> None:

@@ -41,4 +41,7 @@ def test_errors_cross_a_process_border_whole(error: Exception) -> None:
 
 def test_only_what_may_pass_is_worth_a_retry() -> None:
     retried = {c.__name__ for c in vars(errors).values() if isinstance(c, type) and getattr(c, "retryable", False)}
-    assert retried == {"SourceUnavailable", "LeaseBusy", "LeaseLost", "SlotUnavailable", "EdgeUnavailable"}
+    assert retried == {
+        *("SourceUnavailable", "ValidationInterrupted", "ClusterFailed"),
+        *("LeaseBusy", "LeaseLost", "SlotUnavailable", "EdgeUnavailable"),
+    }

@@ -72,7 +72,8 @@ def pulls(world: World, request: str, lease: Lease, meanwhile: Meanwhile) -> str
 def validates(world: World, request: str, lease: Lease, meanwhile: Meanwhile) -> str:
     return validate(
         make_spec(), world.ledger, world.snapshots, During(FakeValidator(), "validate", meanwhile), world.registry,
-        SUITE, suite_sha256="5" * 64, request_id=request, snapshot_id=world.pulled(make_rows()), lease=lease,
+        world.store, SUITE, suite_sha256="5" * 64, request_id=request, snapshot_id=world.pulled(make_rows()),
+        lease=lease,
     ).suite  # fmt: skip
 
 

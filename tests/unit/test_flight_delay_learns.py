@@ -9,6 +9,7 @@ import polars as pl
 from evergreen import wiring
 from evergreen.core.measure import value
 from evergreen.core.metrics import Metric
+from evergreen.core.rows import Rows
 from evergreen.demo.flights import flights
 from training_data import make_spec
 
@@ -26,7 +27,7 @@ def test_three_months_of_flights_predict_delays_of_the_next_two_weeks() -> None:
     at = pl.col("time_hour")
     data = flights().filter(at > end - timedelta(days=90))
     trainer = wiring.trainer()
-    trained = trainer.fit(spec, data.filter(at <= end))
+    trained = trainer.fit(spec, Rows.of(data.filter(at <= end)))
     fresh = data.filter((at > end + timedelta(days=1)) & (at <= end + timedelta(days=15)))
     known = fresh.drop_nulls("late")
     chances = trainer.predict(trained.files, known)

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from evergreen.core import bundle
+from evergreen.core import bundle, fresh, read_rows
 from evergreen.core.errors import BundleRefused, NotComparable
 from evergreen.core.fresh import fitted_rows
 from evergreen.core.records import ApprovalState, CandidateState, GateState, ReleaseKind
@@ -192,6 +192,16 @@ def test_of_many_fitted_rows_some_are_drawn_and_always_the_same(world: World) ->
     assert drawn[0].height == 50
     assert drawn[0]["at"].is_sorted()
     assert drawn[0].join(whole, on="id", how="anti").is_empty()
+
+
+def test_they_are_the_same_where_they_are_too_many_for_one_frame(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate, spec = world.made("r"), make_spec()
+    snapshot = world.ledger.models.snapshot("m", candidate.snapshot_id)
+    wanted = [fitted_rows(spec, world.snapshots, snapshot, candidate, most=most) for most in (10**6, 50)]
+    for module in (fresh, read_rows):
+        monkeypatch.setattr(module, "FRAME_CELLS", 1)
+    found = [fitted_rows(spec, world.snapshots, snapshot, candidate, most=most) for most in (10**6, 50)]
+    assert all(one.equals(other) for one, other in zip(found, wanted, strict=True))
 
 
 # ---------------------------------------------------------------- again, or not at all

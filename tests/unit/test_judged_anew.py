@@ -49,7 +49,7 @@ def passed_on(world: World, request: str) -> Candidate:
     source.answers = False
     raw = pull(spec, world.ledger, source, world.snapshots, world.store, request_id=request, lease=None)
     clean = validate(
-        spec, world.ledger, world.snapshots, FakeValidator(), world.registry, NO_SUITE,
+        spec, world.ledger, world.snapshots, FakeValidator(), world.registry, world.store, NO_SUITE,
         suite_sha256="-", request_id=request, snapshot_id=raw.id, lease=None,
     )  # fmt: skip
     candidate = world.train(request, clean.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,54 @@ def test_above_its_limit_it_is_stopped_and_told_what_to_do(pytestconfig: pytest.
     assert children(pytestconfig) == []
 
 
+def test_what_it_has_forked_counts_too(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    """Each holds less than the limit, and both together more; what they were born with counts once."""
+    born_with = anonymous_mb()
+    told = tmp_path / "pids"
+
+    def forks() -> None:
+        inherited = bytearray(os.urandom(1)) * 200_000_000
+        for _ in range(2):
+            if not (pid := os.fork()):
+                own = bytearray(os.urandom(1)) * 200_000_000
+                time.sleep(30)
+                del own
+                os._exit(0)
+            with told.open("a") as file:
+                file.write(f"{pid}\n")
+        time.sleep(30)
+        del inherited
+
+    with pytest.raises(MemoryExceeded) as raised:
+        in_child("validate", born_with + 450, forks)
+    held = float(raised.value.found.split(" MB")[0].replace(",", ""))
+    assert held < born_with + 780  # 200 three times; nobody counts again what it was born with
+    assert children(pytestconfig) == []
+    until(lambda: not any(psutil.pid_exists(int(pid)) for pid in told.read_text().split()))
+
+
+def test_what_it_has_forked_may_share_what_it_was_born_with() -> None:
+    limit = anonymous_mb() + 300
+
+    def forks() -> int:
+        inherited = bytearray(os.urandom(1)) * 200_000_000
+        for _ in range(2):
+            if not os.fork():
+                time.sleep(1)  # it is looked at five times meanwhile
+                os._exit(0)
+        os.wait()
+        os.wait()
+        return len(inherited)
+
+    assert in_child("validate", limit, forks) == 200_000_000
+
+
+def test_a_program_that_it_has_started_has_a_limit_of_its_own() -> None:
+    limit = anonymous_mb() + 100
+    code = "import os, time; held = bytearray(os.urandom(1)) * 300_000_000; time.sleep(1)"
+    assert in_child("train", limit, lambda: subprocess.run([sys.executable, "-c", code], check=True).returncode) == 0
+
+
 @pytest.mark.parametrize(("number", "told"), [(signal.SIGKILL, "ran out of memory"), (signal.SIGTERM, "SIGTERM")])
 def test_a_child_that_is_killed_is_told_as_such_and_worth_a_retry(number: signal.Signals, told: str) -> None:
     with pytest.raises(StepKilled, match=told) as raised:
@@ -158,8 +207,7 @@ def test_what_it_prints_and_logs_is_not_lost_and_not_told_twice() -> None:
 def test_it_says_what_was_held(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         in_child("validate", 4000, lambda: None)
-    assert "validate held up to" in caplog.text
-    assert "of 4,000 MB" in caplog.text
+    assert re.search(r"validate took \d+\.\d\d s and held up to [\d,]+ of 4,000 MB", caplog.text)
 
 
 OTHERS = pytest.StashKey[set[int]]()
@@ -174,6 +222,12 @@ def _others(request: pytest.FixtureRequest) -> None:
 def children(config: pytest.Config) -> list[psutil.Process]:
     found = (process for process in psutil.Process().children() if process.pid not in config.stash[OTHERS])
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def anonymous_mb() -> float:
+    """What this process holds, and so what each fork of it is born with."""
+    memory = psutil.Process().memory_info()
+    return (memory.rss - memory.shared) / 1e6
 
 
 def until(true: Any) -> None:

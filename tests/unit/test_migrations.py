@@ -99,7 +99,7 @@ def _insert(connection: Connection, table: str, **row: object) -> None:
     """Into a table as the revision made it, whatever the code knows."""
     types = {datetime: UtcTime(), dict: JSON(), list: JSON()}
     bound = [bindparam(name, type_=types[type(value)]) for name, value in row.items() if type(value) in types]
-    columns, values = (", ".join(f"{sign}{name}" for name in row) for sign in ("", ":"))
+    columns, values = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
     connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})").bindparams(*bound), row)
 
 
@@ -224,7 +224,27 @@ def _fill_0005(connection: Connection) -> None:
     _insert(connection, "pool_event", **step)
 
 
-FILLED = {"0001": _fill_0001, "0002": _fill_0002, "0003": _fill_0003, "0004": _fill_0004, "0005": _fill_0005}
+def _fill_0006(connection: Connection) -> None:
+    """A row in every table that revision 0006 added."""
+    point = {"model": "m", "version": 4, "name": "drift.psi.max", "slice": "", "start": NOW, "end": LATER}
+    _insert(connection, "metric_point", counts=True, **point, value=0.3, rows=500, computed_at=LATER)
+    state = {"model": "m", "rule": "drift.psi.max > 0.2", "alert_id": "alert-1", "changes": ["x"]}
+    _insert(connection, "rule_state", breaches=3, fine=0, **state, seen_at=NOW)
+    alert = {"id": "alert-1", "model": "m", "rule": "drift.psi.max > 0.2", "metric": "drift.psi.max", "slice": ""}
+    told = {"severity": "warning", "version": 4, "value": 0.3, "direction": "above", "rows": 500, "worst": 0.3}
+    limits = {"limit": 0.2, "window": "1d", "opened_at": NOW, "request_id": "request-1", "closed_why": ""}
+    _insert(connection, "alert", **alert, **told, **limits)
+    _insert(connection, "alert_request", request_id="request-1", alert_id="alert-1")
+
+
+FILLED = {
+    "0001": _fill_0001,
+    "0002": _fill_0002,
+    "0003": _fill_0003,
+    "0004": _fill_0004,
+    "0005": _fill_0005,
+    "0006": _fill_0006,
+}
 
 
 def _ledger_of(revision: str, url: str) -> None:

@@ -160,6 +160,15 @@ def test_a_rule_that_is_broken_opens_an_alert_asks_once_and_tells_people() -> No
     assert len(world.ledger.notices.latest(9)) == len(world.ledger.requests.latest("m", limit=9)) == 1
 
 
+def test_a_rule_may_ask_for_a_tuning_with_its_retrain() -> None:
+    world = Monitored(triggers=[{"metric": {**TRIGGERS[0]["metric"], "tune": True}}])
+    world.answers([0.5] * 100, distance=1900.0)
+    world.once()
+    world.once()
+    (request,) = world.ledger.requests.unfinished("m")
+    assert request.detail["tune"] is True
+
+
 def test_an_alert_closes_once_the_version_that_it_asked_for_answers_well() -> None:
     world = Monitored(1, 2, triggers=TRIGGERS)
     world.answers([0.5] * 100, distance=1900.0)

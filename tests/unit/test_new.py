@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from data import make_rows, write_sqlite
+from evergreen.adapters.duckdb_window import DuckdbWindow
 from evergreen.adapters.gx_validator import GxValidator
 from evergreen.cli import main
 from evergreen.core.catalog import load_catalog
 from evergreen.core.metrics import Task
+from evergreen.core.ports import PartRows
 from evergreen.core.profile import guess_task
+from evergreen.fakes.store import InMemoryStore
 from spec_project import make_project
 
 BASE = ["--connection", "warehouse", "--table", "flights", "--event-time", "at", "--key", "id", "--label", "late"]
@@ -99,10 +102,11 @@ def test_the_suite_holds_for_what_it_was_drafted_from_and_not_for_nonsense(run: 
     assert ("expect_column_values_to_not_be_null", "wind") not in kinds, "every fourth is missing"
     spec = load_catalog(project).specs["lateness"]
     sample = make_rows(days=60).with_columns(seat=pl.lit("aisle")).select(spec.columns)
-    validator = GxValidator()
-    assert {result.status for result in validator.validate(sample, suite).results} == {"passed"}
+    validator = GxValidator(InMemoryStore(), DuckdbWindow())
+    assert {result.status for result in validator.validate([PartRows.of(sample)], suite).results} == {"passed"}
     bad = sample.with_columns(hour=pl.lit(99), carrier=pl.lit("ZZ"))
-    failed = {result.column for result in validator.validate(bad, suite).results if result.status == "failed"}
+    results = validator.validate([PartRows.of(bad)], suite).results
+    failed = {result.column for result in results if result.status == "failed"}
     assert failed == {"hour", "carrier"}
 
 

@@ -23,6 +23,7 @@ from tests.ledgers import prepare, release
 from tests.records import make_candidate, make_request_args, make_snapshot, make_spec, make_verdict
 
 from evergreen.adapters.ledger import open_ledger
+from evergreen.core import data_docs, refitting
 from evergreen.core import evidence as ev
 from evergreen.core import logged_parts as parts
 from evergreen.core.catalog import Catalog
@@ -70,6 +71,7 @@ PATHS = [
     "/evergreen/files/icon.svg",
     "/evergreen/models/m/releases/1",
     "/evergreen/models/m/snapshots/snap-1",
+    "/evergreen/models/m/data-docs/4711",
     "/evergreen/answers",
     "/evergreen/models/unknown",
     "/evergreen/openapi.json",
@@ -590,6 +592,18 @@ def test_a_version_without_evidence_still_shows_its_verdict(world):
     assert "champion now" in text
 
 
+def test_what_was_fitted_again_and_what_came_of_it_name_each_other(world):
+    first = world.ledger.models.add_candidate(make_candidate(version=1, data_end=datetime(2013, 2, 20, tzinfo=UTC)))
+    again = {"train_key": refitting.train_key(first), "made_with": {refitting.REFIT_OF: "1"}}
+    world.ledger.models.add_candidate(replace(first, version=2, data_end=datetime(2013, 3, 1, tzinfo=UTC), **again))
+    refitted = CandidateState.REFITTED
+    world.ledger.models.judge("m", 1, verdict=make_verdict(), state=refitted, generation_seen=0)
+    before, now = (world.ask(f"/evergreen/models/m/versions/{version}").text for version in (1, 2))
+    assert "fitted again as version 2, which is released in its place" in before
+    assert "refitted" in before
+    assert "version 1 fitted again, on all rows until 2013-03-01 00:00 UTC, and judged as that version" in now
+
+
 def test_behind_a_path_every_link_follows(world):
     world.judged()
     for path in PATHS[:3]:
@@ -756,6 +770,23 @@ def test_a_report_is_served_as_it_is_with_no_right_to_fetch_or_to_run_anything(w
     text, _ = page(world.ask("/evergreen/models/m/versions/1/report"), 404)
     assert "evergreen report m" in text
     page(world.ask("/evergreen/models/..%2Fm/versions/2/report"), 404)
+
+
+def test_data_docs_of_a_stopped_run_are_linked_and_served_with_no_right_to_fetch_or_to_run_anything(world):
+    world.store.put("quarantine/m/aside.parquet", b"rows")
+    text, _ = page(world.ask("/evergreen/models/m"))
+    assert "Data docs" not in text
+    world.store.put(data_docs.key("m", "4711"), b"<!doctype html><title>d</title>")
+    text, found = page(world.ask("/evergreen/models/m"))
+    assert "with which validation stopped a run" in text
+    assert "/evergreen/models/m/data-docs/4711" in found.links
+    answer = world.ask("/evergreen/models/m/data-docs/4711")
+    assert answer.content == b"<!doctype html><title>d</title>"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
+    assert "script" not in policy
+    for nothing in ("m/data-docs/4712", "m/data-docs/..%2Fm%2F4711", "..%2Fm/data-docs/4711"):
+        page(world.ask(f"/evergreen/models/{nothing}"), 404)
 
 
 # ---------------------------------------------------------------- what they cost

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +154,17 @@ def test_a_source_that_does_not_answer_is_asked_again_for_all_columns() -> None:
     class Shaky(FakeSource):
         """Does not answer the first read."""
 
-        def read(self, *asked: Any) -> Iterator[pl.DataFrame]:
+        def read(self, *asked: Any, **types: Any) -> Iterator[pl.DataFrame]:
             self.answers, answers = True, self.answers
             if not answers:
                 raise SourceUnavailable("source", found="no answer", allowed="an answer", do="Wait.")
-            return super().read(*asked)
+            return super().read(*asked, **types)
+
+        def types(self, columns: Sequence[str], start: datetime, end: datetime) -> Mapping[str, pl.DataType]:
+            return {name: self.frame.schema[name] for name in columns}
+
+        def estimate(self, start: datetime, end: datetime) -> int:
+            return 0
 
         def columns(self) -> frozenset[str]:
             return frozenset(self.frame.columns)
@@ -225,7 +231,7 @@ LATE, HOUR, ID = pl.col("late"), pl.col("hour"), pl.col("id")
         (LATE.cast(pl.String), r"'late'.*found '0', .*String.*allowed: 0 and 1"),
         (HOUR.cast(pl.String), "'hour'.*found type String.*allowed: numbers or true/false"),
         (pl.col("wind").alias("carrier"), r"'carrier'.*found type Float64.*a category"),
-        (ID.replace({"f300": "f301", "f500": "f501"}), "'id'.*found 2 keys more than once, for example 'f301', 'f501'"),
+        (ID.replace({"f300": "f302", "f500": "f799"}), "'id'.*found 2 keys more than once, for example 'f302', 'f799'"),
         (ID.replace({"f300": None}), "'id'.*found 1 rows without a key"),
     ],
 )
@@ -233,7 +239,7 @@ def test_what_cannot_be_used_is_named(change: pl.Expr, says: str) -> None:
     world = World(make_rows().with_columns(change))
     with pytest.raises(SourceError, match=says):
         world.pull()
-    assert not world.snapshots.frames
+    assert not world.ledger.pulled_days.of("flights")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,21 @@ def test_new_data_starts_a_run_once_enough_labels_have_arrived(world: World) -> 
     assert gaps == {10 * DAY}
 
 
+def test_what_is_fitted_again_answers_and_has_learned_a_change_sooner(world: World, found: Replayed) -> None:
+    spec = world.root / "models" / "delay" / "model.yaml"
+    spec.write_text(spec.read_text().replace("training:\n", "training:\n  refit: after_verdict\n"))
+    again = world.replay()
+    assert (again.first.version, found.first.version) == (2, 1)
+    tried = [attempt for period in again.periods for attempt in period.attempts]
+    released = [again.first.version, *(attempt.version for attempt in tried if attempt.released)]
+    assert {version for period in again.periods for version in period.versions} <= set(released)
+    assert "version 1 fitted again, on all rows until 2013-02-09 00:00 UTC" in tried[0].refused_by  # too soon after it
+    drifted = [period.start >= DRIFTS + EVERY for period in found.periods]
+    assert sum(drifted) == 4
+    new, old = ([p.evergreen for p, late in zip(r.periods, drifted, strict=True) if late] for r in (again, found))
+    assert sum(new) < sum(old)
+
+
 def test_what_comes_again_is_answered_by_the_version_that_knew_it(world: World) -> None:
     back = BEGIN + 95 * DAY
     world.url = write_warehouse(world.root / "other.db", make_rows(returns=back))

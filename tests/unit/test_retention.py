@@ -23,6 +23,7 @@ from evergreen.core.records import (
     CandidateState,
     MetricPoint,
     Part,
+    PulledDay,
     RequestState,
 )
 from evergreen.core.requested import again
@@ -109,6 +110,22 @@ def test_old_versions_go_and_their_shared_parts_stay(world: World) -> None:
     again = world.keep_house(Retention(keep=10 * DAY, versions=2))
     assert again.removed == {}
     assert str(again) == "nothing to remove"
+
+
+def test_days_whose_part_went_are_forgotten_so_that_pull_reads_them_again(world: World) -> None:
+    for number in range(1, 6):
+        world.version(number)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    days = [
+        PulledDay("m", "r", start.date() + DAY * n, key, 9, key, 0, start, start, start, "request-1", True)
+        for n, key in enumerate([*world.store.keys("snapshots/m/"), ""])
+    ]
+    world.ledger.pulled_days.keep(days)
+    world.keep_house(Retention(keep=10 * DAY, versions=2), dry_run=True)
+    assert world.ledger.pulled_days.of("m") == days
+    world.keep_house(Retention(keep=10 * DAY, versions=2))
+    assert [day.key for day in world.ledger.pulled_days.of("m")] == [*world.store.keys("snapshots/m/"), ""]
+    assert world.ledger.pulled_days.of("m") == days[3:]
 
 
 def test_what_is_live_and_what_one_could_go_back_to_stay(world: World) -> None:

@@ -51,7 +51,7 @@ def test_times_as_the_form_and_as_people_write_them(text: str) -> None:
         ({"window_train": "3 months"}, ("'window_train'", "found '3 months'", "90d")),
         ({"window_train": "0d"}, ("'window_train'", "longer than 0s")),
         ({"windowtrain": "90d"}, ("'windowtrain'", "no such parameter", "Did you mean 'window_train'?")),
-        ({"dryrun": True}, ("'dryrun'", "window_train, dry_run, override, requested_by", "'dry_run'")),
+        ({"dryrun": True}, ("'dryrun'", "window_train, dry_run, tune, override, requested_by", "'dry_run'")),
         ({"nothing": 1}, ("'nothing'", "no such parameter", "Leave it out.")),
         ({"judge_again": 7}, ("'judge_again'", "no such parameter")),
         ({"dry_run": "no"}, ("'dry_run'", "found 'no'", "true or false")),

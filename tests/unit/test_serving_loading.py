@@ -15,6 +15,7 @@ from tests.training_data import make_rows, make_spec
 
 from evergreen.core import bundle as bundles
 from evergreen.core.errors import BundleRefused
+from evergreen.core.rows import Rows
 from evergreen.serving.models.loaded_model import LoadedModel, load
 from evergreen.serving.protocols.records_endpoint import RecordsEndpoint
 from evergreen.serving.protocols.tensors_endpoint import metadata
@@ -46,7 +47,7 @@ def test_what_the_trainer_makes_is_loaded_and_answers_its_golden_rows(tmp_path: 
         label={"column": label, "arrives_after": "1d"},
         gates=[{"metric": "mae" if label == "amount" else "accuracy", "min": 0}],
     )
-    trained = trainer().fit(spec, make_rows())
+    trained = trainer().fit(spec, Rows.of(make_rows()))
     bundle, files = bundles.seal(trained.files, model="m")
     model = load_files(tmp_path, bundle, files, "m")
     golden = json.loads(files[bundles.GOLDEN])

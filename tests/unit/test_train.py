@@ -64,6 +64,7 @@ def test_train_registers_a_version_and_logs_what_it_was_made_from(world: World) 
         "folder_hash": "folder",
         "image": "evergreen-airflow:7",
         "spec_sha256": "spec",
+        "engine": "local",
     }
     assert {"training/importances.csv", "training/history.csv", "training/spec.json"} <= set(run.files)
     assert "plots/training_curve.png" in run.files

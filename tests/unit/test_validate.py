@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tests.data import AS_OF, SUITE, make_rows, make_spec, open_request
 
-from evergreen.core import quarantine
+from evergreen.core import data_docs, quarantine
 from evergreen.core.errors import ValidationStopped
 from evergreen.core.ports import ExpectationResult
 from evergreen.core.records import Snapshot
@@ -55,6 +55,7 @@ class World:
             self.snapshots,
             FakeValidator(),
             self.registry,
+            self.store,
             self.suite,
             suite_sha256=SHA256,
             request_id=self.request_id,
@@ -136,9 +137,13 @@ def test_too_many_bad_rows_stop_the_run_and_leave_the_result() -> None:
     assert "10 of 846 rows (1.18%)" in message
     assert "at most 1.00%" in message
     assert "expect_column_values_to_be_between (hour) failed: 10 rows, for example 99 (id f300)" in message
+    assert "`evergreen data-docs flights` shows the whole result" in message
     assert world.artifact()["success"] is False
     (run,) = world.registry.runs.values()
     assert run.status == "FAILED"
+    page = world.store.files[data_docs.key("flights", world.request_id)]
+    assert run.files["validation/result.html"] == page
+    assert b"expect_column_values_to_be_between (hour): failed" in page
     assert not [key for key in world.snapshots.frames if key.startswith("quarantine/")]
 
 
@@ -175,6 +180,33 @@ def test_the_rest_must_pass_once_the_bad_rows_are_gone() -> None:
     with pytest.raises(ValidationStopped, match="3 rows were set aside and the rest still fails"):
         world.validate()
     assert world.artifact("validation/result_after_quarantine.json")["success"] is False
+    (run,) = world.registry.runs.values()
+    assert "validation/result.html" not in run.files  # the page is on the result that stopped the run
+    page = run.files["validation/result_after_quarantine.html"]
+    assert world.store.files[data_docs.key("flights", world.request_id)] == page
+    assert b"expect_table_row_count_to_be_between (None): failed" in page
+
+
+def test_no_run_that_goes_on_waits_for_a_page() -> None:
+    world = World(*FEW)
+    world.validate()
+    (run,) = world.registry.runs.values()
+    assert not [name for name in [*run.files, *world.store.files] if name.endswith(".html")]
+
+
+def test_a_page_that_cannot_be_made_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> str:
+        raise KeyError("unexpected_percent")
+
+    monkeypatch.setattr(FakeValidator, "data_docs", broken)
+    world = World(*[f"f{n}" for n in range(300, 320, 2)])
+    with pytest.raises(ValidationStopped, match="10 of 846 rows"):
+        world.validate()
+    (run,) = world.registry.runs.values()
+    assert run.files.keys() == {"validation/result.json"}
+    assert "No data docs could be made" in caplog.text
 
 
 def test_an_empty_suite_is_no_pass() -> None:
@@ -200,5 +232,6 @@ def test_a_row_that_fails_twice_counts_once() -> None:
     ]
     aside = quarantine.set_aside(results)
     assert quarantine.labels(aside) == ["expect_a (a)", "expect_a (a); expect_b (b)"]
-    assert quarantine.over_limit(aside, None, 200, 0.01) == ""
-    assert "2 of 199 rows" in quarantine.over_limit(aside, None, 199, 0.01)
+    assert quarantine.rows_aside(results, 200) == [1, 2]
+    assert quarantine.over_limit(2, 200, 0.01) == ""
+    assert "2 of 199 rows" in quarantine.over_limit(2, 199, 0.01)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from evergreen.core.metrics import Metric
+from evergreen.core.rows import Rows
 from evergreen.core.spec import ModelSpec
 from evergreen.core.window import as_asked, window
 from evergreen.core.window_choice import (
@@ -29,6 +30,7 @@ from evergreen.core.window_choice import (
 )
 from evergreen.fakes.ledger import in_memory_ledger
 from evergreen.fakes.trainer import FakeTrainer
+from evergreen.steps import choose_window as choose_window_module
 from evergreen.steps.choose_window import choose_window, within
 from evergreen.wiring import trainer as real_trainer
 from records import make_candidate, make_request_args
@@ -70,12 +72,12 @@ def rows_of(slope: Any, days: int = 120, a_day: int = 48, noise: float = 0.3, se
 
 def chosen(spec: ModelSpec, rows: pl.DataFrame) -> Choice:
     """With real boosters."""
-    return choose_window(spec, real_trainer(pictures=False), rows, END)
+    return choose_window(spec, real_trainer(pictures=False), Rows.of(rows), END)
 
 
 def chosen_by_lines(spec: ModelSpec, rows: pl.DataFrame) -> Choice:
     """With straight lines through x."""
-    return choose_window(spec, FakeTrainer(), rows, END)
+    return choose_window(spec, FakeTrainer(), Rows.of(rows), END)
 
 
 # ---------------------------------------------------------------- with real boosters
@@ -88,6 +90,16 @@ def test_recent_rows_win_after_a_shift() -> None:
     recent, longer = choice.tried
     assert recent.mean < longer.mean
     assert "the best on 4 stretches of the past" in choice.why
+
+
+def test_of_too_many_rows_some_are_tried_and_all_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(lambda ago: np.where(ago < 45, 1.0, -1.0))
+    whole = chosen(spec_of(), rows)
+    monkeypatch.setattr(choose_window_module, "FRAME_CELLS", rows.height // 2 * len(spec_of().columns))
+    some = chosen(spec_of(), rows)
+    assert (some.chosen, some.spans) == (whole.chosen, whole.spans)
+    assert [one.rows for one in some.tried] == pytest.approx([one.rows for one in whole.tried], rel=0.15)
+    assert [one.scores for one in some.tried] != [one.scores for one in whole.tried]
 
 
 def test_a_longer_window_wins_where_nothing_changes_and_few_rows_are_not_enough() -> None:
@@ -129,7 +141,7 @@ class Recording(FakeTrainer):
 def test_no_row_is_fitted_on_whose_label_was_not_there_and_none_of_the_holdout_is_seen() -> None:
     spec, seen = spec_of(season="60d"), Recording()
     later = rows_of(lambda ago: 1.0).with_columns(at=pl.col("at") + timedelta(days=10))  # 10 days after END too
-    choose_window(spec, seen, later, END)
+    choose_window(spec, seen, Rows.of(later), END)
     assert len(seen.shown) == 3 * 4
     for fitted, ahead in seen.shown:
         assert ahead["at"].min() - fitted["at"].max() > spec.label.arrives_after  # type: ignore[operator]
@@ -184,7 +196,7 @@ def test_a_window_for_which_the_source_has_no_more_rows_is_not_tried() -> None:
 
 def test_too_little_data_takes_all_there_is_and_says_so() -> None:
     trainer = FakeTrainer()
-    choice = choose_window(spec_of(), trainer, rows_of(lambda ago: 1.0, days=12), END)
+    choice = choose_window(spec_of(), trainer, Rows.of(rows_of(lambda ago: 1.0, days=12)), END)
     assert (choice.chosen, trainer.tries) == ("60d", 0)
     assert told(choice) == (
         "window 60d was chosen: too little data to try windows on (fewer than 2 of 4 stretches of the past have "
@@ -207,7 +219,7 @@ def test_rows_that_cannot_be_learned_from_leave_their_window_out() -> None:
 def test_much_data_is_drawn_from_by_the_same_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evergreen.steps.choose_window.MOST_ROWS", 600)
     seen = Recording()
-    choose_window(spec_of(), seen, rows_of(lambda ago: 1.0), END)
+    choose_window(spec_of(), seen, Rows.of(rows_of(lambda ago: 1.0)), END)
     assert sorted({fitted.height for fitted, _ in seen.shown}) == [100, 600]
 
 

@@ -12,28 +12,33 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow.xgboost
 import xgboost as xgb
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LoggedModel, LoggedModelOutput, Metric, Param, RunTag, ViewType
+from mlflow.entities import Experiment, LoggedModel, LoggedModelOutput, Metric, Param, Run, RunTag, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from mlflow.utils.time import get_current_time_millis
 
 from evergreen.core.bundle import MODEL, SCHEMA
+from evergreen.core.ports import LoggedTrial
 
 RUN_NAME = "evergreen.run"  # finds the run again; MLflow's own run name can be edited by anyone
+TRIAL_NAME = "evergreen.trial.name"  # finds a trial again below its run
+TRIALS_AT_A_TIME, MOST_TRIALS = 4, 1000  # logged; a spec allows no more
 REQUIREMENTS = [f"xgboost=={xgb.__version__}"]  # a fixed list: MLflow would spend seconds guessing it
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST",)
@@ -55,14 +60,12 @@ class MlflowRegistry:
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
         """See Registry."""
         experiment = self._experiment(model)
-        found = self._client.search_runs(
-            [experiment], f"tags.`{RUN_NAME}` = '{name}'", ViewType.ACTIVE_ONLY, 1, ["attributes.start_time ASC"]
-        )
-        if not found:
+        found = self._named(experiment, name)
+        if found is None:
             own = {**tags, RUN_NAME: name}
             return str(self._client.create_run(experiment, run_name=name, tags=own).info.run_id)
-        run_id, known = str(found[0].info.run_id), found[0].data.tags
-        if found[0].info.status != "RUNNING":
+        run_id, known = str(found.info.run_id), found.data.tags
+        if found.info.status != "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
         if new := {name: value for name, value in tags.items() if known.get(name) != value}:
             self.log(run_id, tags=new)
@@ -90,12 +93,50 @@ class MlflowRegistry:
 
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """See Registry."""
-        place = PurePosixPath(path)
-        folder = None if place.parent == PurePosixPath() else str(place.parent)
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, place.name)
+            file = Path(scratch, PurePosixPath(path).name)
             file.write_bytes(data)
-            self._client.log_artifact(run_id, str(file), folder)
+            self._client.log_artifact(run_id, str(file), _folder(path))
+
+    def find_run(self, model: str, name: str) -> str | None:
+        """See Registry."""
+        experiment = self._client.get_experiment_by_name(model)
+        found = self._named(str(experiment.experiment_id), name) if experiment else None
+        return str(found.info.run_id) if found else None
+
+    def logged_file(self, run_id: str, path: str) -> bytes:
+        """See Registry."""
+        try:
+            listed = self._client.list_artifacts(run_id, _folder(path))
+        except MlflowException as error:
+            if error.error_code in UNKNOWN:
+                raise KeyError(run_id) from None
+            raise
+        if path not in {one.path for one in listed if not one.is_dir}:
+            raise KeyError(path)
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(self._client.download_artifacts(run_id, path, scratch)).read_bytes()
+
+    def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
+        """See Registry. Three calls a trial, of several trials at a time: each call waits for the server, mostly."""
+        experiment = self._client.get_run(run_id).info.experiment_id
+        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status != 'RUNNING'"
+        found = self._client.search_runs([experiment], query, max_results=MOST_TRIALS)
+        there = {run.data.tags.get(TRIAL_NAME) for run in found}
+        new = [trial for trial in trials if trial.name not in there]
+        with ThreadPoolExecutor(TRIALS_AT_A_TIME) as threads:
+            list(threads.map(lambda trial: self._log_trial(experiment, run_id, trial), new))
+
+    def _log_trial(self, experiment: str, run_id: str, trial: LoggedTrial) -> None:
+        tags = {**trial.tags, TRIAL_NAME: trial.name, MLFLOW_PARENT_RUN_ID: run_id}
+        made = self._client.create_run(experiment, run_name=trial.name, tags=tags).info.run_id
+        now = get_current_time_millis()
+        self._client.log_batch(
+            made,
+            metrics=[Metric(name, v, now, 0) for name, v in trial.metrics.items() if math.isfinite(v)],
+            params=[Param(name, str(value)) for name, value in trial.params.items()],
+        )
+        self._client.set_terminated(made, "FAILED" if trial.failed else "FINISHED")
 
     def register(self, model: str, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> int:
         """See Registry."""
@@ -134,6 +175,11 @@ class MlflowRegistry:
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """See Registry."""
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def _named(self, experiment: str, name: str) -> Run | None:
+        query = f"tags.`{RUN_NAME}` = '{name}'"
+        found = self._client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, 1, ["attributes.start_time ASC"])
+        return found[0] if found else None
 
     def _experiment(self, model: str) -> str:
         """The id of the model's experiment; made, or taken out of MLflow's bin, if need be."""
@@ -183,6 +229,12 @@ class MlflowRegistry:
         self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
         self._client.finalize_logged_model(logged.model_id, "READY")
         return logged
+
+
+def _folder(path: str) -> str | None:
+    """Of an artifact, none for one that lies in no folder."""
+    parent = PurePosixPath(path).parent
+    return None if parent == PurePosixPath() else str(parent)
 
 
 def _signature(schema: Mapping[str, Any]) -> ModelSignature:

@@ -11,6 +11,7 @@ from evergreen.cli.alerts import alerts
 from evergreen.cli.approve import approve, reject
 from evergreen.cli.backfill import backfill
 from evergreen.cli.check import check, schema
+from evergreen.cli.data_docs import data_docs
 from evergreen.cli.forget import forget
 from evergreen.cli.gc import gc
 from evergreen.cli.ground_truth import ground_truth
@@ -57,7 +58,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     new, check, status, alerts, metrics, retrain, trigger, backfill, approve, reject, promote, abort, rollback, hold,
-    release_hold, history, trace, score, ground_truth, replay, report, forget, gc, up, open, down, demo, schema,
+    release_hold, history, trace, score, ground_truth, replay, report, data_docs, forget, gc, up, open, down, demo,
+    schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

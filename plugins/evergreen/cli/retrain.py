@@ -22,13 +22,15 @@ def retrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Up to the verdict; nothing is asked or released.")
     ] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Look for better parameters first.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit status 1 if it does not succeed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Retrain a model now, whatever its triggers and cooldown say.
 
     \b
-    Needed after data was repaired in place, which no watcher can see. The run has
+    Needed after data was repaired in place, which no watcher can see: all days of
+    the window are read anew, those older than source.lateness too. The run has
     the same steps as any other: validation, gates and approval still decide.
     --dry-run makes and judges a version, says what would come next, and ends.
     Compose: as EVERGREEN_AIRFLOW_USER with EVERGREEN_AIRFLOW_PASSWORD, who needs
@@ -40,6 +42,7 @@ def retrain(
       evergreen retrain flight-delay --wait && echo it answers
       evergreen retrain flight-delay --dry-run --window-end 2013-12-01T00:00:00Z
       evergreen retrain flight-delay --window-train 120d --force
+      evergreen retrain flight-delay --tune --dry-run
     """
     from evergreen.core.run_params import RunParams, given
 
@@ -49,7 +52,7 @@ def retrain(
     acting = composed or embedded_user(settings, oncall=False)
     who = composed.user if composed else getpass.getuser()
     asked = {"reason": reason, "force": force, "window_end": window_end, "window_train": window_train}
-    conf = given({"requested_by": who, **asked, "dry_run": dry_run})
+    conf = given({"requested_by": who, **asked, "dry_run": dry_run, "tune": tune})
     RunParams.of(conf)  # told here, before a run is started
     run_id = acting.api.trigger(spec.name, conf)
     told = {"model": spec.name, "run_id": run_id, "url": acting.page_of(spec.name, run_id)}

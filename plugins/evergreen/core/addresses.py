@@ -29,6 +29,10 @@ class Addresses:
         """A version's evidence."""
         return f"{self.model(model)}/versions/{version}"
 
+    def data_docs(self, model: str, request_id: str) -> str:
+        """The data docs of a request that validation stopped."""
+        return f"{self.model(model)}/data-docs/{quote(request_id, safe='')}"
+
     def dag(self, dag: str) -> str:
         """A DAG in Airflow. Its Trigger button opens the form: the form has no address of its own."""
         return f"{self.airflow}/dags/{quote(dag)}"

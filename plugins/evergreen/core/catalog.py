@@ -6,13 +6,15 @@ Bad specs are left out of `specs` and told in `problems`: one bad spec takes no 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from evergreen.core.kept_specs import KeptSpecs, made_from, suite_hash
 from evergreen.core.layers import Layer, merge
 from evergreen.core.marked_yaml import BrokenYaml, Document, read
 from evergreen.core.problems import Problem, in_order, render
@@ -20,7 +22,7 @@ from evergreen.core.spec import ModelSpec
 from evergreen.core.spec_errors import problems_of
 from evergreen.core.spec_fields import shown
 from evergreen.core.spec_shape import dotted
-from evergreen.core.suites import check_suite
+from evergreen.core.suites import check_suite, suite_path
 from evergreen.core.upstreams import upstream_problems
 
 __all__ = ["Catalog", "Problem", "load_catalog", "read_changed", "read_defaults", "render"]
@@ -39,25 +41,22 @@ class Catalog:
     problems: tuple[Problem, ...] = ()
 
 
-def load_catalog(root: Path, only: str | None = None) -> Catalog:
+def load_catalog(root: Path, only: str | None = None, kept: Path | None = None) -> Catalog:
     """Read and check `models/*/model.yaml`, and the suites they name. Raises nothing.
 
-    `only` reads one model's folder: a running task needs no other.
+    `only` reads one model's folder: a running task needs no other. `kept` is the file of core.kept_specs, where what is
+    right was kept before; none reads all anew.
     """
+    shared = _bytes(root / DEFAULTS)
     defaults, problems = _read_defaults(root)
-    specs: dict[str, ModelSpec] = {}
-    suites: set[str] = set()
-    layers: dict[str, Layer] = {}  # by folder: all that can be read
+    reading = _Reading(root, defaults, shared, KeptSpecs(kept if only is None else None))
     for folder in _folders(root, only):
-        spec, wrong = _check_folder(root, folder, defaults, layers)
-        problems += wrong
-        if spec:
-            suites.add(spec.validation.suite)
-        if spec and not wrong and defaults:
-            specs[spec.name] = spec
+        problems += reading.folder(folder)
+    specs = reading.specs
     if only is None:
-        problems += _other_suites(root, suites)
-        problems += _without_their_upstream(specs, layers)
+        problems += _other_suites(root, reading.suites)
+        problems += _without_their_upstream(specs, reading)
+        reading.kept.write()
     return Catalog(dict(sorted(specs.items())), in_order(problems))
 
 
@@ -87,9 +86,9 @@ def read_defaults(root: Path) -> dict[str, Any]:
     return dict(layer.value) if layer else {}
 
 
-def _without_their_upstream(specs: dict[str, ModelSpec], layers: Mapping[str, Layer]) -> list[Problem]:
+def _without_their_upstream(specs: dict[str, ModelSpec], reading: _Reading) -> list[Problem]:
     """Take the specs out whose upstream models are not there, or wait for them; what is wrong with them."""
-    wrong = upstream_problems(specs, layers, layers.keys())
+    wrong = upstream_problems(specs, reading.layer, reading.readable)
     for name in wrong:
         del specs[name]
     return [problem for problems in wrong.values() for problem in problems]
@@ -109,6 +108,10 @@ def _folders(root: Path, only: str | None) -> list[Path]:
 
 
 # ---------------------------------------------------------------- files
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
 
 
 def _read_layer(root: Path, file: str, *, may_be_empty: bool = False) -> tuple[Layer | None, list[Problem]]:
@@ -167,21 +170,76 @@ def _spec(layer: Layer, *, partial: bool) -> tuple[ModelSpec | None, list[Proble
 # ---------------------------------------------------------------- one model
 
 
-def _check_folder(
-    root: Path, folder: Path, defaults: Layer | None, layers: dict[str, Layer]
-) -> tuple[ModelSpec | None, list[Problem]]:
-    file = f"models/{folder.name}/model.yaml"
-    if not (root / file).is_file():
-        return None, [_no_spec(folder)]
-    own, problems = _read_layer(root, file)
-    if own is None:
-        return None, problems
-    layer = layers[folder.name] = merge(defaults, own) if defaults else own
-    spec, wrong = _spec(layer, partial=defaults is None)
-    problems += [*wrong, *_name_problems(root, folder, layer)]
-    if spec:
-        problems += check_suite(root, spec.validation.suite, spec=spec, named_at=layer.place(("validation", "suite")))
-    return spec, problems
+@dataclass
+class _Reading:
+    """Folder after folder. `readable` are the models whose spec can be read at all, `suites` what valid specs name."""
+
+    root: Path
+    defaults: Layer | None
+    shared: bytes  # what `defaults` was read from
+    kept: KeptSpecs
+    specs: dict[str, ModelSpec] = field(default_factory=dict)
+    readable: set[str] = field(default_factory=set)
+    suites: set[str] = field(default_factory=set)
+
+    def folder(self, folder: Path) -> list[Problem]:
+        """What is wrong with a model's folder; where nothing is, its spec is among `specs`."""
+        file = f"models/{folder.name}/model.yaml"
+        if not (self.root / file).is_file():
+            return [_no_spec(folder)]
+        made = self._made_from(self.shared, file)
+        if self._read_before(folder, made):
+            return []
+        layer, problems = self._layer(file)
+        if layer is None:
+            return problems
+        self.readable.add(folder.name)
+        spec, wrong = _spec(layer, partial=self.defaults is None)
+        problems += [*wrong, *_name_problems(self.root, self._taken, folder, layer)]
+        if spec:
+            suite, found = spec.validation.suite, self._suite_hash(spec.validation.suite)
+            problems += check_suite(self.root, suite, spec=spec, named_at=layer.place(("validation", "suite")))
+            self.suites.add(suite)
+        if spec and not problems and self.defaults:
+            self.specs[spec.name] = spec
+            if self._made_from(_bytes(self.root / DEFAULTS), file) == made:  # not edited meanwhile
+                self.kept.keep(made, found, layer.value)
+        return problems
+
+    def layer(self, model: str) -> Layer:
+        """A readable model's spec with the place of each key."""
+        layer, _ = self._layer(f"models/{model}/model.yaml")
+        assert layer is not None, f"{model} could be read a moment ago"
+        return layer
+
+    def _layer(self, file: str) -> tuple[Layer | None, list[Problem]]:
+        own, problems = _read_layer(self.root, file)
+        return (merge(self.defaults, own) if own and self.defaults else own), problems
+
+    def _read_before(self, folder: Path, made: str) -> bool:
+        """Whether the same was read before and nothing was wrong, and nothing is now."""
+        suite, value = self.kept.find(made) or ("", None)
+        spec = _spec(Layer(value, {(): ("", 1)}), partial=False)[0] if suite else None
+        if spec is None or spec.name != folder.name or spec.name in self._taken:
+            return False
+        if self._suite_hash(spec.validation.suite) != suite:
+            return False
+        self.kept.keep(made, suite, value)
+        self.readable.add(spec.name)
+        self.suites.add(spec.validation.suite)
+        self.specs[spec.name] = spec
+        return True
+
+    def _made_from(self, shared: bytes, file: str) -> str:
+        return made_from(shared, _bytes(self.root / file)) if self.kept.keeps else ""
+
+    @cached_property
+    def _taken(self) -> Set[str]:
+        return TAKEN | _own_dag_files(self.root)
+
+    @cached_property
+    def _suite_hash(self) -> Callable[[str], str]:
+        return cache(lambda name: suite_hash(self.root / suite_path(name)))
 
 
 def _no_spec(folder: Path) -> Problem:
@@ -192,7 +250,7 @@ def _no_spec(folder: Path) -> Problem:
     )
 
 
-def _name_problems(root: Path, folder: Path, layer: Layer) -> list[Problem]:
+def _name_problems(root: Path, taken: Set[str], folder: Path, layer: Layer) -> list[Problem]:
     name = layer.value.get("name")
     if not isinstance(name, str):
         return []
@@ -201,11 +259,11 @@ def _name_problems(root: Path, folder: Path, layer: Layer) -> list[Problem]:
         do = "Rename the folder, and write the same as 'name'."
         return [Problem(f"models/{folder.name}", None, "", f"the folder name '{folder.name}'", NAME_WORDS, do)]
     if name != folder.name:
-        taken = (root / "models" / name / "model.yaml").is_file() if name else False
-        found = f"'{name}'" + (f", which models/{name} has already" if taken else "")
-        do = f"Write name: {folder.name}" + ("." if taken else f", or rename the folder to {name}.")
+        other = (root / "models" / name / "model.yaml").is_file() if name else False
+        found = f"'{name}'" + (f", which models/{name} has already" if other else "")
+        do = f"Write name: {folder.name}" + ("." if other else f", or rename the folder to {name}.")
         return [Problem(*place, "name", found, f"'{folder.name}', as the folder is called", do)]
-    if name in TAKEN | _own_dag_files(root):
+    if name in taken:
         do = "Choose another name, for the folder too."
         return [Problem(*place, "name", f"'{name}', which names a DAG of Evergreen", "a name not yet taken", do)]
     return []

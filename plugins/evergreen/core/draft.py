@@ -94,7 +94,7 @@ def model_yaml(draft: Draft) -> str:
         "",
         "triggers:",
         _line(f"  - new_data: {{min_rows: {max(1, int(_nice(draft.rows_a_week)))}}}", "about a week of rows"),
-        _line('  # - schedule: "0 3 * * *"', "or each night at 03:00 UTC"),
+        _line('  # - schedule: "H 3 * * *"', "or each night at a minute past 03:00 UTC of its own"),
         "  # a feature moved away from training; docs/monitoring.md names the others, `evergreen replay` tries them",
         "  - metric: {name: drift.psi.max, above: 0.25, for: 3, cooldown: 7d}  # CHECK",
         "  # once labels come back: answers that are so much worse than on the rows that training held back",

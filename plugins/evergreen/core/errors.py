@@ -3,10 +3,13 @@
 EvergreenError                 facts in, one readable sentence out; a retry does not help
 ├── SpecError                  one or more problems in model specs or suites
 ├── SourceError                the source is unreachable, or its columns, keys or types are wrong
+│   ├── RowsRefused            the rows that were read cannot be learned from: types, labels, keys
 │   └── SourceUnavailable      may pass: worth a retry
 ├── EmptyWindow                no labelled row in the window
 ├── ValidationStopped          the expectation suite refused the snapshot, or could not judge it
+├── ValidationInterrupted      a process of the validation was killed: worth a retry
 ├── TrainingRefused            the data cannot be learned from (one class, all-null label, ...)
+├── ClusterFailed              a cluster of workers cannot be reached, or loses them again and again: worth a retry
 ├── BundleRefused              a bundle's files do not match their hashes, or its golden rows disagree
 ├── PromotionConflict          the champion changed since the candidate was judged
 ├── TrialTripped               a guard took the release off trial: nobody makes it live
@@ -55,6 +58,10 @@ class SourceError(FoundProblem):
     """Raised when a source's columns, types or keys are not what the spec says."""
 
 
+class RowsRefused(SourceError):
+    """Raised for rows that were read and cannot be learned from: their types, labels or keys."""
+
+
 class SourceUnavailable(SourceError):
     """Raised when the source does not answer; worth a retry."""
 
@@ -69,8 +76,20 @@ class ValidationStopped(EvergreenError):
     """Raised when validation stops the run. The message is bounded; the full result is an MLflow artifact."""
 
 
+class ValidationInterrupted(FoundProblem):
+    """Raised when a process of the validation was killed. What it had found is kept: worth a retry."""
+
+    retryable = True
+
+
 class TrainingRefused(FoundProblem):
     """Raised when the snapshot cannot be learned from."""
+
+
+class ClusterFailed(FoundProblem):
+    """Raised when work on a cluster did not get done, for no fault of the work."""
+
+    retryable = True
 
 
 class BundleRefused(FoundProblem):

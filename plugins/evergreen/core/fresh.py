@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core.memory_estimate import FRAME_CELLS
+from evergreen.core.read_rows import rows_within
 from evergreen.core.sampling import MOST_ROWS, sample
 from evergreen.core.scored import Scored
 from evergreen.core.window import Window, parts_between
@@ -46,15 +48,16 @@ def fitted_rows(
 
     Of more than `most`, so many are drawn; the same ones each time.
     """
-    import polars as pl
-
-    parts = parts_between(snapshot.parts, snapshot.start, candidate.data_end)
-    frame = snapshots.read(parts or snapshot.parts[:1], spec.columns)
-    at, choice = pl.col(spec.source.event_time), of_candidate(candidate)
-    frame = frame.filter((at <= candidate.data_end) & _has_label(spec))
-    if choice:  # the snapshot holds the rows of all windows that were tried
-        frame = frame.filter(pl.any_horizontal(at.is_between(start, end) for start, end in choice.spans))
-    return sample(frame, most).sort(spec.source.event_time, spec.source.key)
+    choice, end = of_candidate(candidate), candidate.data_end
+    spans = choice.spans if choice else [(snapshot.start, end)]  # it holds the rows of all windows that were tried
+    rows = rows_within(spec, snapshots, snapshot.parts, [(start, min(until, end)) for start, until in spans])
+    if not rows.height:
+        return snapshots.read(snapshot.parts[:1], spec.columns).clear()
+    if rows.height * len(spec.columns) <= FRAME_CELLS:
+        frame = sample(rows.frame().filter(_has_label(spec)), most)
+    else:  # pull leaves out rows without a label, so that next to none is drawn
+        frame = rows.some(most).filter(_has_label(spec))
+    return frame.sort(spec.source.event_time, spec.source.key)
 
 
 def scored_rows(spec: ModelSpec, fresh: pl.DataFrame, candidate: np.ndarray, champion: np.ndarray | None) -> Scored:

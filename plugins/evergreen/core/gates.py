@@ -100,14 +100,14 @@ def verdict_of(
     )
 
 
-def too_few(spec: ModelSpec, rows: int) -> Verdict:
-    """Not judged, and so neither passed nor rejected: fewer rows than `holdout.min_rows`."""
+def too_few(spec: ModelSpec, rows: int, why: str = "") -> Verdict:
+    """Not judged, and so neither passed nor rejected: fewer rows than `holdout.min_rows`. `why` there are so few."""
     needed = spec.window.holdout.min_rows
-    why = (
-        f"{NOT_JUDGED}{rows:,} fresh rows with a label, window.holdout.min_rows asks for {needed:,}; "
-        "the next trigger judges on newer rows"
+    told = (
+        f"{NOT_JUDGED}{rows:,} fresh rows with a label, window.holdout.min_rows asks for {needed:,}"
+        f"{f' ({why})' if why else ''}; the next trigger judges on newer rows"
     )
-    return Verdict(judged=False, passed=False, rows=rows, gates=tuple(_unjudged(spec, rows)), reason=why)
+    return Verdict(judged=False, passed=False, rows=rows, gates=tuple(_unjudged(spec, rows)), reason=told)
 
 
 def _unjudged(spec: ModelSpec, rows: int) -> Iterator[GateResult]:

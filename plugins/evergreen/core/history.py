@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core import refitting
 from evergreen.core.gate_texts import NOT_JUDGED
 from evergreen.core.monitoring.recovery import recoveries
 from evergreen.core.recalling import why_recalled
@@ -15,6 +16,7 @@ from evergreen.core.records import (
     FLEET,
     Approval,
     ApprovalState,
+    Candidate,
     CandidateState,
     Cause,
     Event,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 REFUSED, UNJUDGED, DRY_RUN = "refused", "not judged", "dry run"
 ASKED = "approval asked"
 RELEASED = "released"
-RECALLED = "recalled"
+RECALLED, REFITTED = "recalled", "fitted again"
 ROLLED_BACK = "rolled back to"
 RECOVERED, UNHELPFUL = "recovered", "did not help"
 HELD, LIFTED = "held", "hold lifted"
@@ -90,9 +92,9 @@ def history_of(ledger: Ledger, model: str, requests: int = NEWEST) -> list[Histo
 
 
 def _requests(ledger: Ledger, model: str, limit: int) -> Iterator[HistoryEntry]:
-    """How requests ended, and recalled versions; refused candidates whose request is not known, from their verdicts."""
+    """How requests ended; refused candidates whose request is not known, from their verdicts."""
     candidates = ledger.models.candidates(model)
-    made = {candidate.request_id: candidate.version for candidate in candidates}
+    made = {one.request_id: one.version for one in reversed(candidates)}  # of a version and its refit the latter
     requests, told = ledger.requests.latest(model, limit=limit), _told_elsewhere(ledger, model)
     for request in requests:
         version = judged_again(request) or made.get(request.id)
@@ -101,14 +103,19 @@ def _requests(ledger: Ledger, model: str, limit: int) -> Iterator[HistoryEntry]:
             yield HistoryEntry(request.closed_at or request.requested_at, what, version, _who(request), _why(request))
     at_judge = {one.id for one in requests if one.state is RequestState.SERVED and one.step == _JUDGE}
     for candidate in candidates:
-        if why := why_recalled(candidate):
-            yield HistoryEntry(candidate.created_at, RECALLED, candidate.version, "", why)
+        yield from _made_of_another(candidate)
         if candidate.state is CandidateState.REJECTED and candidate.verdict and candidate.request_id not in at_judge:
             yield HistoryEntry(candidate.created_at, REFUSED, candidate.version, "", candidate.verdict.reason)
     for found in recoveries(ledger, model, requests).values():
         if found.helped is not None and found.at:
             what = RECOVERED if found.helped else UNHELPFUL
             yield HistoryEntry(found.at, what, found.version, Cause.METRIC.value, found.says)
+
+
+def _made_of_another(candidate: Candidate) -> Iterator[HistoryEntry]:
+    for what, why in ((RECALLED, why_recalled(candidate)), (REFITTED, refitting.told(candidate))):
+        if why:
+            yield HistoryEntry(candidate.created_at, what, candidate.version, "", why)
 
 
 def _end(request: TriggerRequest) -> str:

@@ -16,6 +16,7 @@ from evergreen.core.champion import facts_of, why_apart
 from evergreen.core.errors import FoundProblem, RunEnds
 from evergreen.core.outcome import on_trial, what_became
 from evergreen.core.records import ENDED, REFUSED, Candidate, TriggerRequest
+from evergreen.core.refitting import answering
 from evergreen.core.requested import judged_again, overridden
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def asked_anew(request: TriggerRequest) -> Anew | None:
 
 
 def taken_up(ledger: Ledger, request: TriggerRequest) -> Candidate | None:
-    """The candidate that this request has judged anew, as it is now; none where it makes one.
+    """The candidate that this request has judged anew, as it is now, or its refit; none where it makes one.
 
     Raises FoundProblem for a version that is not there, or that was released and so needs no override; RunEnds for
     one that has ended meanwhile or is on trial, so that there is nothing to judge.
@@ -52,13 +53,13 @@ def taken_up(ledger: Ledger, request: TriggerRequest) -> Candidate | None:
     if anew is None:
         return None
     try:
-        candidate = ledger.models.candidate(request.model, anew.version)
+        candidate = answering(ledger.models, ledger.models.candidate(request.model, anew.version))
     except KeyError:
         raise _refused(request, anew, "no such version of this model") from None
     if judged_for(candidate, request.id) or not (candidate.state in ENDED or on_trial(ledger, candidate)):
         return candidate
     if not anew.override or candidate.state not in ENDED:
-        raise RunEnds(f"nothing to judge: version {anew.version} {what_became(ledger, candidate)}", served=True)
+        raise RunEnds(f"nothing to judge: version {candidate.version} {what_became(ledger, candidate)}", served=True)
     if candidate.state not in REFUSED:
         raise _refused(request, anew, "a version that was released: there is nothing to override")
     return candidate

@@ -1,7 +1,8 @@
 """Where a version, a release or a snapshot came from, as a tree that the ledger tells. Nothing is guessed.
 
 release → approval, verdict, version → run, snapshot → suite; version → spec, code, image, libraries. A version that was
-recalled has the snapshot and the code of the one that was fitted.
+recalled has the snapshot and the code of the one that was fitted; one that was fitted again names the one that was
+judged.
 What the ledger does not hold stands in the tree as not recorded.
 """
 
@@ -12,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core import lineage_texts as say
-from evergreen.core import verdict_json
+from evergreen.core import refitting, verdict_json
 from evergreen.core.monitoring.recovery import Recovery, recoveries
 from evergreen.core.recalling import fitted, recalled, why_recalled
+from evergreen.core.records import CandidateState
 from evergreen.core.triggers import cause_told
 
 if TYPE_CHECKING:
@@ -157,6 +159,11 @@ def _made_from(ledger: Ledger, candidate: Candidate, page_of: PageOf, look_back:
     """The verdict, the runs, the snapshot, and what the code was."""
     yield _verdict(candidate)
     yield from _runs(ledger, candidate, page_of, look_back)
+    if again := refitting.told(candidate):
+        yield Node("refit", again, {"of": refitting.refit_of(candidate)})
+    elif candidate.state is CandidateState.REFITTED:
+        version = refitting.answering(ledger.models, candidate).version
+        yield Node("refit", f"fitted again as version {version}, which is released in its place", {"version": version})
     own = fitted(ledger.models, candidate)
     if why := why_recalled(candidate):
         yield Node("recalled", why, {"version": own.version, "judged_on": candidate.snapshot_id})

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evergreen.core.records import Candidate, CandidateState, ReleaseKind, RolloutState
+from evergreen.core.refitting import answering
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
@@ -28,6 +29,8 @@ def what_became(ledger: Ledger, candidate: Candidate) -> str:
         case CandidateState.PASSED:
             tried = on_trial(ledger, candidate)
             return f"is on trial ({tried.stage})" if tried else "passed its gates and was not released yet"
+        case CandidateState.REFITTED:
+            return f"was fitted again as version {answering(ledger.models, candidate).version}"
         case _:
             return "was released"
 

@@ -1,10 +1,10 @@
-"""What the rows of a source must be before they become a snapshot. Asks the frame about itself."""
+"""What the rows of a source must be before they become a snapshot. Asks frames about themselves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen.core.errors import SourceError
+from evergreen.core.errors import RowsRefused
 from evergreen.core.metrics import Task
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ EXAMPLES = 3
 
 
 def check_types(spec: ModelSpec, frame: pl.DataFrame) -> None:
-    """Raise SourceError for a column of a type that the model cannot use, or a label that the task does not know."""
+    """Raise RowsRefused for a column of a type that the model cannot use, or a label that the task does not know."""
     for column in spec.features.columns:
         category = column in spec.features.categorical
         if not (_is_category(frame[column]) if category else _is_number(frame[column])):
@@ -30,46 +30,48 @@ def check_types(spec: ModelSpec, frame: pl.DataFrame) -> None:
     _check_label(spec, frame[spec.label.column])
 
 
-def check_keys(spec: ModelSpec, frame: pl.DataFrame) -> None:
-    """Raise SourceError, naming a few, for keys that are missing or stand twice."""
-    key = frame[spec.source.key]
+def check_keys(spec: ModelSpec, key: pl.Series) -> None:
+    """Raise RowsRefused for rows without a key."""
     if missing := key.null_count():
         raise _wrong(
             spec, key.name, found=f"{missing:,} rows without a key", allowed="a key in every row", do="Fill them."
         )
-    if key.n_unique() < len(key):
-        twice = key.filter(key.is_duplicated()).unique().sort()
-        raise _wrong(
-            spec,
-            key.name,
-            found=f"{len(twice):,} keys more than once, for example {_examples(twice)}",
-            allowed="each key once in the window",
-            do="Remove the copies in the source, or name a key in model.yaml that is unique.",
-        )
 
 
-def labelled(spec: ModelSpec, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows with a label. Raises SourceError if too many, or all, have none."""
-    label = frame[spec.label.column]
-    there = label.is_not_null() & label.is_not_nan() if label.dtype.is_float() else label.is_not_null()
-    missing = frame.height - int(there.sum())
-    if missing == frame.height:
+def keys_twice(spec: ModelSpec, keys: pl.Series) -> RowsRefused:
+    """The error for keys that stand twice among the rows with a label, naming a few."""
+    return _wrong(
+        spec,
+        spec.source.key,
+        found=f"{len(keys):,} keys more than once, for example {_examples(keys)}",
+        allowed="each key once in the window",
+        do="Remove the copies in the source, or name a key in model.yaml that is unique.",
+    )
+
+
+def has_label(label: pl.Series) -> pl.Series:
+    """Of each row, whether its label is there."""
+    return label.is_not_null() & label.is_not_nan() if label.dtype.is_float() else label.is_not_null()
+
+
+def check_labelled(spec: ModelSpec, rows: int, unlabelled: int) -> None:
+    """Raise RowsRefused where too many of so many rows, or all, have no label."""
+    if unlabelled == rows:
         raise _wrong(
             spec,
-            label.name,
-            found=f"no label in any of {frame.height:,} rows",
+            spec.label.column,
+            found=f"no label in any of {rows:,} rows",
             allowed="rows with a label",
             do="See that the source still writes labels, and that label.arrives_after is long enough.",
         )
-    if missing / frame.height > spec.label.max_missing:
+    if unlabelled / rows > spec.label.max_missing:
         raise _wrong(
             spec,
-            label.name,
-            found=f"{missing / frame.height:.1%} of {frame.height:,} rows without a label",
+            spec.label.column,
+            found=f"{unlabelled / rows:.1%} of {rows:,} rows without a label",
             allowed=f"at most {spec.label.max_missing:.1%} (label.max_missing)",
             do="Wait for the labels, lengthen label.arrives_after, or raise label.max_missing.",
         )
-    return frame.filter(there)
 
 
 def _check_label(spec: ModelSpec, label: pl.Series) -> None:
@@ -109,5 +111,5 @@ def _examples(column: pl.Series) -> str:
     return ", ".join(repr(value)[:40] for value in values) or "none"
 
 
-def _wrong(spec: ModelSpec, column: str, *, found: str, allowed: str, do: str) -> SourceError:
-    return SourceError(f"{spec.name}: column '{column}' of the source", found=found, allowed=allowed, do=do)
+def _wrong(spec: ModelSpec, column: str, *, found: str, allowed: str, do: str) -> RowsRefused:
+    return RowsRefused(f"{spec.name}: column '{column}' of the source", found=found, allowed=allowed, do=do)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from evergreen.core.ports import ExpectationResult
 
@@ -20,8 +20,23 @@ def stoppers(results: Iterable[ExpectationResult]) -> list[ExpectationResult]:
     return [r for r in results if r.status == "errored" or (r.status == "failed" and not r.rows)]
 
 
+def rows_aside(results: Iterable[ExpectationResult], total: int) -> list[int]:
+    """The rows, ascending, that an expectation names that did not succeed. Those tolerated by `mostly` stay.
+
+    Of `total` rows; costs a byte each, however often they are named.
+    """
+    import numpy as np
+
+    named = np.zeros(total, dtype=np.bool_)
+    for result in results:
+        if result.status == "failed" and result.rows:
+            named[np.asarray(result.rows, dtype=np.int64)] = True
+    rows: list[int] = np.flatnonzero(named).tolist()
+    return rows
+
+
 def set_aside(results: Iterable[ExpectationResult]) -> dict[int, list[str]]:
-    """Row → the expectations that name it, for those that did not succeed. Rows tolerated by `mostly` stay."""
+    """Row → the expectations that name it, of `rows_aside`."""
     aside: dict[int, list[str]] = {}
     for result in results:
         if result.status == "failed":
@@ -30,13 +45,12 @@ def set_aside(results: Iterable[ExpectationResult]) -> dict[int, list[str]]:
     return aside
 
 
-def over_limit(aside: Collection[int], newer: Collection[int] | None, total: int, limit: float) -> str:
-    """Why these are too many of all rows, or of the newer ones (none: no earlier snapshot); empty if they are not."""
-    bad_newer = len([row for row in aside if row in newer]) if newer else 0
-    for bad, of, rows in ((len(aside), total, "rows"), (bad_newer, len(newer or ()), "new rows")):
-        if of and bad / of > limit:
+def over_limit(bad: int, total: int, limit: float, *, bad_newer: int = 0, newer: int = 0) -> str:
+    """Why so many are too many of all rows, or of the newer ones (0: no earlier snapshot); empty if they are not."""
+    for found, of, rows in ((bad, total, "rows"), (bad_newer, newer, "new rows")):
+        if of and found / of > limit:
             return (
-                f"{bad:,} of {of:,} {rows} ({bad / of:.2%}) fail expectations, and at most {limit:.2%} may be set "
+                f"{found:,} of {of:,} {rows} ({found / of:.2%}) fail expectations, and at most {limit:.2%} may be set "
                 "aside (validation.quarantine.max_fraction)"
             )
     return ""

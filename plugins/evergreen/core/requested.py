@@ -15,6 +15,7 @@ from evergreen.core.records import Cause, RequestState, TriggerRequest
 from evergreen.core.run_params import RunParams
 
 JUDGE_AGAIN = "judge_again"  # in a request's detail: the version that its run only judges
+TUNE = "tune"  # in a request's detail: better parameters are looked for before the fit, where the spec has tuning
 RECALL = "recall"  # in a request's detail: its run fits nothing, and may have an earlier version answer again
 _AGAIN = frozenset({JUDGE_AGAIN, "because", "of"})
 _OWN_WAY = ("window_end", "window_train", "dry_run", "override", JUDGE_AGAIN, RECALL)  # not what another would do

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen.core import bundle, recalling
+from evergreen.core import bundle, recalling, refitting
 from evergreen.core.evidence import EVIDENCE as EVIDENCE_FILE
 from evergreen.core.records import ENDED, Candidate, CandidateState, Release
 from evergreen.core.spec_fields import format_duration
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import Retention
 
 YOUNG = timedelta(days=1)
+VALIDATED = "validated/"  # what validation found in each part
 BUNDLES, SNAPSHOTS, QUARANTINE, EVIDENCE = "bundles/", "snapshots/", "quarantine/", "evidence/"
 OF_A_MODEL = (SNAPSHOTS, QUARANTINE, EVIDENCE)  # folders with a folder for each model
 
@@ -59,6 +60,9 @@ def needed_versions(facts: ModelFacts, keep: Retention, now: datetime, *, recall
     for one in facts.candidates:
         if one.version in why and (fit := recalling.recalled(one)):
             why.setdefault(fit, f"it answers again as version {one.version}")
+    for one in facts.candidates:
+        if one.version in why and (of := refitting.refit_of(one)):
+            why.setdefault(of, f"version {one.version}, its refit, is judged by its answers")
     return dict(sorted(why.items(), reverse=True))
 
 
@@ -73,7 +77,8 @@ def _reasons(facts: ModelFacts, keep: Retention, now: datetime) -> Iterator[tupl
             yield one.version, "a person is to override its gates"
         if one.state not in ENDED and one.request_id in facts.at_work:
             yield one.version, "its run is at work"
-    newest = sorted((one.version for one in facts.candidates), reverse=True)[: keep.versions]
+    counted = (one.version for one in facts.candidates if one.state is not CandidateState.REFITTED)  # see its refit
+    newest = sorted(counted, reverse=True)[: keep.versions]
     yield from ((version, f"among the newest {keep.versions} (retention.versions)") for version in newest)
     yield from _young(facts, keep, now)
 
@@ -126,6 +131,22 @@ def _belongs(key: str, needed: Collection[int], parts: Collection[str]) -> bool:
         _, _, version, *_ = key.split("/")
         return not version.isdigit() or int(version) in needed
     return not key.startswith(QUARANTINE)  # what lies elsewhere was not written by Evergreen
+
+
+def validated_key(part: str, suite: str) -> str:
+    """Where what was found in a part (its key) by a suite (a hash) is kept."""
+    return f"{VALIDATED}{part.removeprefix(SNAPSHOTS).removesuffix('.parquet')}/{suite[:32]}.json"
+
+
+def key_hashes_key(part: str, how: str) -> str:
+    """Where the hashes of a part's keys are kept, made in some way (a hash)."""
+    return f"{VALIDATED}{part.removeprefix(SNAPSHOTS).removesuffix('.parquet')}/{how[:32]}.keys"
+
+
+def outdated_findings(files: Iterable[StoredFile], parts: Collection[str], before: datetime) -> list[StoredFile]:
+    """What was found in parts of which none is left (`parts` are the keys of those that are), and what is old."""
+    left = {validated_key(part, "").rpartition("/")[0] for part in parts}
+    return [file for file in files if file.key.rpartition("/")[0] not in left or file.modified < before]
 
 
 def whole_bundle(files: Collection[StoredFile], *, before: datetime) -> list[StoredFile]:

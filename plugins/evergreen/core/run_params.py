@@ -32,6 +32,7 @@ _ALLOWED = {
     "window_train": DURATION_WORDS,
     "force": "true or false",
     "dry_run": "true or false",
+    "tune": "true or false",
     "override": "the number of a version",
 }
 
@@ -84,6 +85,12 @@ class RunParams(Strict):
         description="Everything up to the verdict, whatever hold and cooldown say; then the run ends: nobody is asked, "
         "nothing is released",
     )
+    tune: bool = Field(
+        default=False,
+        title="Tune",
+        description="Look for better tree parameters before the fit, although the last tuning is younger than "
+        "training.tuning.every; nothing happens where the spec has no training.tuning",
+    )
     override: int | None = Field(
         default=None,
         ge=1,
@@ -107,7 +114,7 @@ class RunParams(Strict):
     def _override_stands_alone(self) -> RunParams:
         if self.override is None:
             return self
-        beside = [name for name in ("force", "window_end", "window_train", "dry_run") if getattr(self, name)]
+        beside = [name for name in ("force", "window_end", "window_train", "dry_run", "tune") if getattr(self, name)]
         if beside:
             found, do = f"{' and '.join(beside)} beside it", "Leave them out: the version is judged as it was made."
             refuse([refusal(("override",), self.override, found=found, allowed="override with a reason", do=do)])

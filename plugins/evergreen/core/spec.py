@@ -7,11 +7,11 @@ One pydantic model gives the check, the JSON Schema for editors and the referenc
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import InitErrorDetails
 
+from evergreen.core.cron_jitter import resolve
 from evergreen.core.metrics import Task
 from evergreen.core.spec_approval import Approval, ApprovalMode
 from evergreen.core.spec_fields import (
@@ -20,18 +20,19 @@ from evergreen.core.spec_fields import (
     LongerThanZero,
     Name,
     Strict,
-    check_params,
     did_you_mean,
     refusal,
     refuse,
 )
 from evergreen.core.spec_gates import Gate, gate_problems
+from evergreen.core.spec_limits import Limits
 from evergreen.core.spec_monitoring import MetricRule, MetricTrigger, Monitoring
 from evergreen.core.spec_notify import Notify
 from evergreen.core.spec_rollout import Rollout
 from evergreen.core.spec_rules import Watched, monitoring_problems
 from evergreen.core.spec_serving import Serving
 from evergreen.core.spec_source import Source
+from evergreen.core.spec_training import Training, refit_problems, training_problems
 from evergreen.core.spec_triggers import NewData, Recall, Trigger, trigger_problems
 from evergreen.core.spec_window import Window
 
@@ -102,26 +103,6 @@ class Validation(Strict):
     quarantine: Quarantine = Field(default=Quarantine(), description="How many rows may be set aside")
 
 
-class Rounds(Strict):
-    """Boosting rounds: at most `max`, ended by `early_stopping` rounds without progress."""
-
-    max: int = Field(default=500, ge=1, le=100_000, description="Most boosting rounds")
-    early_stopping: int = Field(
-        default=25, ge=1, description="Stop after this many rounds without progress on the tail"
-    )
-
-
-class Training(Strict):
-    """How the booster is fitted."""
-
-    params: Annotated[dict[str, Any], AfterValidator(check_params)] = Field(
-        default_factory=dict,
-        description="XGBoost tree parameters",
-        json_schema_extra={"additionalProperties": {"type": ["number", "string", "boolean"]}},
-    )
-    rounds: Rounds = Field(default=Rounds(), description="How many boosting rounds")
-
-
 class Retention(Strict):
     """How long the store keeps what the model no longer needs. The live and the previous release are always kept."""
 
@@ -153,6 +134,7 @@ class ModelSpec(Strict):
     rollout: Rollout | None = Field(
         default=None, description="By which stages a version comes to all callers; none: at once"
     )
+    limits: Limits = Field(default=Limits(), description="How many runs may be at work at a time")
     notify: list[Notify] = Field(default_factory=list, description="Who is told what; none: nobody")
     serving: Serving = Field(default=Serving(), description="How callers are answered")
     monitoring: Monitoring = Field(default=Monitoring(), description="What is watched once a version answers")
@@ -167,6 +149,7 @@ class ModelSpec(Strict):
                 *self._gate_problems(),
                 *trigger_problems(self.triggers, self.gates),
                 *self._monitoring_problems(),
+                *self._training_problems(),
                 *self.approval.metric_problems(self.task),
             ]
         )
@@ -207,15 +190,26 @@ class ModelSpec(Strict):
         watched = Watched(self.task, found.columns, found.categorical, found.not_logged, sample)
         return list(monitoring_problems(self.monitoring, [*rules, *alerts], watched))
 
+    def _training_problems(self) -> list[InitErrorDetails]:
+        roles = {self.source.key: "the key", self.source.event_time: "the event time", self.label.column: "the label"}
+        found = self.features
+        new_data = self.new_data.min_rows if self.new_data else None
+        return [
+            *training_problems(self.training, self.task, found.columns, found.categorical, roles),
+            *refit_problems(self.training, new_data, self.window.holdout.min_rows),
+        ]
+
     @property
     def columns(self) -> list[str]:
-        """What pull reads: key, event time, features and label, each once."""
-        return list(dict.fromkeys([self.source.key, self.source.event_time, *self.features.columns, self.label.column]))
+        """What pull reads: key, event time, features, label and weights, each once."""
+        weights = [self.training.weights] if self.training.weights else []
+        named = [self.source.key, self.source.event_time, *self.features.columns, self.label.column, *weights]
+        return list(dict.fromkeys(named))
 
     @property
     def schedule(self) -> list[str]:
-        """The cron lines."""
-        return [trigger.schedule for trigger in self.triggers if trigger.schedule]
+        """The cron lines, with the model's own values in place of each H."""
+        return [resolve(trigger.schedule, self.name) for trigger in self.triggers if trigger.schedule]
 
     @property
     def new_data(self) -> NewData | None:

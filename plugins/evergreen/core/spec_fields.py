@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from evergreen.core.cron_jitter import ALLOWED, BadJitter, resolve
+
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST = timedelta(days=36_500)
@@ -93,12 +95,15 @@ LongerThanZero = Annotated[timedelta, BeforeValidator(longer_than_zero), _AS_TEX
 
 
 def check_cron(line: str) -> str:
-    """Refuse a line that Airflow's cron parser would refuse, or that names a day that never comes."""
+    """Refuse a line that Airflow's cron parser would refuse, or that names a day that never comes.
+
+    An `H` stays (core.cron_jitter): the model's name puts a value in its place.
+    """
     from croniter import CroniterError, croniter  # type: ignore[import-untyped]  # Airflow's own parser
 
     why = "" if len(line.split()) == 5 else "not five fields"
     try:
-        croniter(line).get_next()
+        croniter(_with_values(line)).get_next()
     except CroniterError as error:
         why = why or str(error)
     if why:
@@ -111,6 +116,16 @@ def check_cron(line: str) -> str:
     return line
 
 
+def _with_values(line: str) -> str:
+    """Any model's, for its H."""
+    try:
+        return resolve(line, "")
+    except BadJitter as error:
+        do = "Write it as 'H 3 * * *': a minute of the model's own between 03:00 and 03:59 UTC each day."
+        refuse_one(line, found=f"'{line}' ({error})", allowed=ALLOWED, do=do)
+        raise
+
+
 Cron = Annotated[str, Field(strict=True), BeforeValidator(lambda v: check_cron(v) if isinstance(v, str) else v)]
 
 
@@ -121,8 +136,9 @@ SET_BY_EVERGREEN = {
     "eval_metric": "it follows from 'task'",
     "num_class": "it follows from 'task' and the labels",
     "booster": "only trees are served",
-    "seed": "a fixed one keeps training repeatable",
-    "random_state": "a fixed seed keeps training repeatable",
+    "device": "write training.device",
+    "seed": "write training.seed",
+    "random_state": "write training.seed",
     "nthread": "the machine decides",
     "n_jobs": "the machine decides",
     "verbosity": "Evergreen logs",
@@ -131,7 +147,7 @@ SET_BY_EVERGREEN = {
     "early_stopping_rounds": "write training.rounds.early_stopping",
 }
 TREE_PARAMS = (
-    "alpha", "base_score", "colsample_bylevel", "colsample_bynode", "colsample_bytree", "device", "eta", "gamma",
+    "alpha", "base_score", "colsample_bylevel", "colsample_bynode", "colsample_bytree", "eta", "gamma",
     "grow_policy", "interaction_constraints", "lambda", "learning_rate", "max_bin", "max_cat_threshold",
     "max_cat_to_onehot", "max_delta_step", "max_depth", "max_leaves", "min_child_weight", "min_split_loss",
     "monotone_constraints", "num_parallel_tree", "reg_alpha", "reg_lambda", "sampling_method", "scale_pos_weight",

@@ -79,6 +79,9 @@ class MetricTrigger(MetricRule):
     cooldown: Duration = Field(
         default=timedelta(days=1), description="Shortest time between two retrains that this rule asks for"
     )
+    tune: bool = Field(
+        default=False, description="Whether that retrain looks for better parameters too, where training.tuning is set"
+    )
 
 
 class LabelSource(RowsFrom):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_core import InitErrorDetails
 
-from evergreen.core.spec_fields import Column, Strict, refusal, refuse, refuse_one, shown
+from evergreen.core.spec_fields import Column, Duration, Strict, refusal, refuse, refuse_one, shown
 
 KINDS = ("table", "query", "files")
 FORMATS = (".parquet", ".csv")
@@ -93,7 +94,13 @@ class Source(RowsFrom):
     """Where the rows come from: a table or a query over a connection, or files."""
 
     event_time: Column = Field(description="Column with the time of the event, UTC")
-    key: Column = Field(description="Column that is unique in the window")
+    key: Column = Field(description="Column that is unique among the labelled rows of a window")
+    lateness: Duration = Field(
+        default=timedelta(days=7),
+        description="How long after its event time a row may still come or change, counted in event times of the "
+        "source: a day that was read when it was older is not read again by triggers, only by a person's run "
+        "(evergreen retrain)",
+    )
 
     def _column_problem(self) -> list[InitErrorDetails]:
         if self.key != self.event_time:

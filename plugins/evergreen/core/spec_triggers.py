@@ -35,7 +35,11 @@ class Trigger(Strict):
     """One reason to retrain: a cron line, new data, a release of another model, or a metric of the monitor; or a recall
     of an earlier version."""
 
-    schedule: Cron | None = Field(default=None, description="Cron line of five fields, UTC")
+    schedule: Cron | None = Field(
+        default=None,
+        description="Cron line of five fields, UTC; H (as in Jenkins: H, H(0-29), H/15) is a value that the model's "
+        "name picks, so that not all models start at once",
+    )
     new_data: NewData | None = Field(default=None, description="Start by the number of new rows")
     upstream: Name | None = Field(
         default=None, description="Start when this other model was released, of whose answers this one learns"

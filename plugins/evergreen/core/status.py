@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from evergreen.core import refitting
 from evergreen.core.holds import held, how_to_lift
 from evergreen.core.monitoring.recovery import recoveries
 from evergreen.core.recalling import begins, fitted, period_of, why_recalled
@@ -40,8 +41,8 @@ class Facts:
     """What the ledger knows of a model.
 
     `released_for` is the request that fitted the champion's version, `recalled` says which one answers again and why,
-    if one does. `approval` is the open question of the last request, `hold` the model's own, else the fleet's; `trial`
-    what is on trial.
+    if one does, `refit` of which version it is the refit, if it is one. `approval` is the open question of the last
+    request, `hold` the model's own, else the fleet's; `trial` what is on trial.
     """
 
     release: Release | None = None
@@ -54,7 +55,9 @@ class Facts:
     approval: Approval | None = None
     trial: TrialStatus | None = None
     window: str = ""
+    tuning: str = ""
     recovery: str = ""
+    refit: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class ModelStatus:
     `rolled_back`: the champion is champion by a rollback. `data_until` is the newest event time that the run which
     fitted the champion knew of. `recalled` says which earlier version it is, and why, where it was recalled. `hold`
     says who holds the model, why, and how to lift it; `hold_of` is the model's name or, for a hold on all models,
-    records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `recovery`
-    whether the metric came back that asked for the champion, where one did.
+    records.FLEET. `window` says which training window of the champion was chosen among which, where one was; `tuning`
+    what the last tuning came to; `recovery` whether the metric came back that asked for the champion, where one did;
+    `refit` which version was judged, where that one was fitted again.
     """
 
     model: str
@@ -86,7 +90,9 @@ class ModelStatus:
     hold_of: str | None
     trial: TrialStatus | None = None
     window: str = ""
+    tuning: str = ""
     recovery: str = ""
+    refit: str = ""
 
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """For `--json`: times as ISO texts, and the champion's age in seconds."""
@@ -112,7 +118,9 @@ def facts_of(model: str, ledger: Ledger, now: datetime, on_trial: Mapping[str, R
         approval=_open_approval(ledger, last) if last else None,
         trial=trial_of(ledger, model, now, on_trial),
         window=_window(live) if live else "",
+        tuning=_tuning(ledger, model),
         recovery=_recovery(ledger, ledger.requests.get(release.request_id), now) if release else "",
+        refit=refitting.told(live) if live else "",
     )
 
 
@@ -128,6 +136,12 @@ def _window(live: Candidate) -> str:
     """How its window was chosen; empty where it was given."""
     choice = of_candidate(live)
     return told(choice) if choice else ""
+
+
+def _tuning(ledger: Ledger, model: str) -> str:
+    """What the last tuning came to; empty where there was none."""
+    last = ledger.tunings.last(model)
+    return f"{last.words} ({readable_time(last.at)})" if last else ""
 
 
 def _open_approval(ledger: Ledger, request: TriggerRequest) -> Approval | None:
@@ -157,7 +171,9 @@ def status_of(spec: ModelSpec, facts: Facts, now: datetime) -> ModelStatus:
         hold_of=hold.model if hold else None,
         trial=facts.trial,
         window=facts.window,
+        tuning=facts.tuning,
         recovery=facts.recovery,
+        refit=facts.refit,
     )
 
 

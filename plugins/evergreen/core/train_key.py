@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOCK = "requirements.txt"
 BUILT_FROM = "EVERGREEN_REVISION"  # set in an image, which holds no repository
 IMAGE = "EVERGREEN_IMAGE"  # set by docker-compose.yml: an image does not know its own name
+_LATER = ("device", "seed", "weights", "monotone", "imbalance")  # keys of `training`
 _NOT_SEEN_BY_TRAINING = ("README.md", "model.yaml")  # of the latter, `training_part` is what counts
 
 
@@ -87,9 +88,19 @@ def training_part(spec: ModelSpec) -> dict[str, Any]:
         "label": {name: declared["label"][name] for name in ("column", "arrives_after")},
         "features": {name: declared["features"][name] for name in ("columns", "categorical")},
         "window": _window_part(spec, declared["window"]),
-        "training": declared["training"],
+        "training": _fit_part(spec, declared["training"]),
         "unknown_category": declared["serving"]["unknown_category"],
     }
+
+
+def _fit_part(spec: ModelSpec, declared: dict[str, Any]) -> dict[str, Any]:
+    """Keys that came later count where they differ from their default: what was trained before them keeps its key.
+
+    The engine is no part of it: it says where rows are held, and the trees are the same.
+    """
+    fields, given = type(spec.training).model_fields, spec.training
+    later = [name for name in _LATER if getattr(given, name) != fields[name].get_default(call_default_factory=True)]
+    return {name: declared[name] for name in ("params", "rounds", *later)}
 
 
 def _window_part(spec: ModelSpec, declared: dict[str, Any]) -> dict[str, Any]:

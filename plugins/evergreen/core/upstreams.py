@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from evergreen.core.problems import Problem
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 
 
 def upstream_problems(
-    specs: Mapping[str, ModelSpec], layers: Mapping[str, Layer], known: Collection[str]
+    specs: Mapping[str, ModelSpec], layer_of: Callable[[str], Layer], known: Collection[str]
 ) -> dict[str, list[Problem]]:
     """What is wrong with the upstream models of these specs, by model; only models with problems are in it.
 
-    `known` are all models that have a spec, also a broken one: that is told where it is broken.
+    `known` are all models that have a spec, also a broken one: that is told where it is broken. `layer_of` gives the
+    layer of one of `specs`.
     """
-    found = {name: list(_problems(spec, layers[name], specs, known)) for name, spec in specs.items()}
+    found = {name: list(_problems(spec, layer_of, specs, known)) for name, spec in specs.items() if spec.upstream}
     return {name: problems for name, problems in found.items() if problems}
 
 
 def _problems(
-    spec: ModelSpec, layer: Layer, specs: Mapping[str, ModelSpec], known: Collection[str]
+    spec: ModelSpec, layer_of: Callable[[str], Layer], specs: Mapping[str, ModelSpec], known: Collection[str]
 ) -> Iterator[Problem]:
+    layer, others = layer_of(spec.name), sorted(set(known) - {spec.name})
     for at, trigger in enumerate(spec.triggers):
-        name, others = trigger.upstream, sorted(set(known) - {spec.name})
+        name = trigger.upstream
         if name is None:
             continue
         place, field = layer.place(("triggers", at, "upstream")), f"triggers[{at}].upstream"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from evergreen.core import refitting
 from evergreen.core.recalling import why_recalled
 from evergreen.core.records import Candidate, Verdict
 from evergreen.core.triggers import readable_time
@@ -23,8 +24,12 @@ def version_note(
     verdict: Verdict | None = None,
     *,
     fresh_after: datetime | None = None,
+    refit: int | None = None,
 ) -> str:
-    """The window, the metrics and, once judged, every gate with its limit, on rows later than `fresh_after`."""
+    """The window, the metrics and, once judged, every gate with its limit, on rows later than `fresh_after`.
+
+    `refit`: the version as which it was fitted again.
+    """
     choice = of_candidate(candidate)
     began = choice.spans[0][0] if choice else window.start
     start, end, newest = map(readable_time, (began, window.train_end, candidate.data_end))
@@ -32,9 +37,8 @@ def version_note(
         [
             f"**{spec.name}, version {candidate.version}**: {spec.task}, owner {spec.owner}",
             "",
-            f"- {plain(why)}, fitted on rows until {newest}"
-            if (why := why_recalled(candidate))
-            else f"- trained on {start} to {end}, newest row {newest}",
+            f"- {_fitted(candidate, start, end, newest)}",
+            *([f"- fitted again, on all rows, as version {refit}: that one is released in its place"] if refit else []),
             *([f"- {plain(told(choice))}"] if choice else []),
             *_fresh(fresh_after, window),
             f"- request `{candidate.request_id}`, snapshot `{candidate.snapshot_id[:12]}`, "
@@ -43,7 +47,7 @@ def version_note(
             "",
             *_verdict(verdict),
             "",
-            "On the early-stopping tail of the training window:",
+            f"On the early-stopping tail of the training window{_whose(candidate)}:",
             "",
             "| metric | value |",
             "|---|---|",
@@ -54,6 +58,19 @@ def version_note(
             ),
         ]
     )
+
+
+def _whose(candidate: Candidate) -> str:
+    of = refitting.refit_of(candidate)
+    return f", by version {of}" if of else ""
+
+
+def _fitted(candidate: Candidate, start: str, end: str, newest: str) -> str:
+    if why := why_recalled(candidate):
+        return f"{plain(why)}, fitted on rows until {newest}"
+    if again := refitting.told(candidate):
+        return f"{again}; trained on {start} to {newest}"
+    return f"trained on {start} to {end}, newest row {newest}"
 
 
 def _fresh(after: datetime | None, window: Window) -> list[str]:

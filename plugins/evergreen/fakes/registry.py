@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from evergreen.core.ports import LoggedTrial
 
 
 @dataclass
@@ -20,6 +22,7 @@ class FakeRun:
     files: dict[str, bytes] = field(default_factory=dict)
     status: str = "RUNNING"
     description: str = ""
+    trials: dict[str, LoggedTrial] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,7 +44,7 @@ class FakeRegistry:
 
     def start_run(self, model: str, name: str, tags: Mapping[str, str]) -> str:
         """See Registry."""
-        run_id = next((i for i, run in self.runs.items() if (run.model, run.name) == (model, name)), None)
+        run_id = self.find_run(model, name)
         if run_id is None:
             run_id = f"run-{len(self.runs) + 1}"
             self.runs[run_id] = FakeRun(model, name)
@@ -68,6 +71,19 @@ class FakeRegistry:
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """See Registry."""
         self.runs[run_id].files[path] = data
+
+    def find_run(self, model: str, name: str) -> str | None:
+        """See Registry."""
+        return next((i for i, run in self.runs.items() if (run.model, run.name) == (model, name)), None)
+
+    def logged_file(self, run_id: str, path: str) -> bytes:
+        """See Registry."""
+        return self.runs[run_id].files[path]
+
+    def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
+        """See Registry."""
+        for trial in trials:
+            self.runs[run_id].trials.setdefault(trial.name, trial)
 
     def register(self, model: str, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> int:
         """See Registry."""

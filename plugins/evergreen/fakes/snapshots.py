@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen.core.bundle import sha256
@@ -10,6 +10,7 @@ from evergreen.core.errors import SourceError
 from evergreen.core.records import Part
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 
@@ -25,6 +26,10 @@ class InMemorySnapshots:
         days = ordered[event_time].dt.date()
         return tuple(self._part(model, day, ordered.filter(days == day)) for day in days.unique().sort())
 
+    def touch(self, part: Part) -> bool:
+        """Whether a part that was written before is there."""
+        return part.key in self.frames
+
     def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The parts' rows, in order of day. SourceError if a part's hash is not the recorded one."""
         first, *rest = (self._verified(part) for part in sorted(parts, key=lambda part: part.day))
@@ -32,6 +37,19 @@ class InMemorySnapshots:
         for frame in rest:
             whole = whole.vstack(frame)
         return whole.select(columns) if columns else whole
+
+    def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same part by part."""
+        for part in sorted(parts, key=lambda part: part.day):
+            yield self.read([part], columns)
+
+    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Some columns of one part."""
+        return self.read([part], columns)
+
+    def key_hashes(self, part: Part, key: str) -> np.ndarray:
+        """64 bits of each key of one part."""
+        return self._verified(part)[key].hash().to_numpy()
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside; returns their key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,23 @@ class FakeSource:
         times = self._rows([])[self._source.event_time].drop_nulls()
         return int(((times <= until) & (times > after if after else True)).sum())
 
-    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+    def estimate(self, start: datetime, end: datetime) -> int:
+        """How many rows have `start <= event_time <= end`."""
+        return int(self._rows([])[self._source.event_time].is_between(start, end).sum())
+
+    def types(self, columns: Sequence[str], start: datetime, end: datetime) -> Mapping[str, pl.DataType]:
+        """The types of these columns, in their order."""
+        schema = self._rows(columns).schema
+        return {name: schema[name] for name in columns}
+
+    def read(
+        self,
+        columns: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        types: Mapping[str, pl.DataType] | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks."""
         rows = self._rows(columns)
         inside = rows.filter(rows[self._source.event_time].is_between(start, end))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.bundle import GOLDEN, MODEL, SCHEMA, canonical_json
+from evergreen.core.memory_estimate import plan_of
 from evergreen.core.metrics import Task
 from evergreen.core.monitoring.from_training import feature_bins, reference_of
-from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes
+from evergreen.core.monitoring.reference import LOSS, REFERENCE, refuse_without_losses, to_bytes, with_categories
 from evergreen.core.monitoring.spread import Tail
 from evergreen.core.ports import TrainedModel
 from evergreen.core.scorable import refuse_unscorable
-from evergreen.core.trainable import refuse_untrainable
+from evergreen.core.trainable import Trainable, class_weights, refuse_new_classes, refuse_untrainable
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 TAIL = 0.15
@@ -26,19 +29,28 @@ TAIL = 0.15
 
 class FakeTrainer:
     """`skill` goes into the model that fit() makes, so that versions can differ: 1 is the least-squares line, 0 the
-    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits` and `tries` count.
+    mean of the labels whatever the row, -1 the line turned round. It may be changed. `fits`, `tries` and
+    `refits` count.
     """
 
-    def __init__(self, skill: float = 1.0) -> None:
+    def __init__(self, skill: float = 1.0, *, limit_mb: float = 4000) -> None:
         self.skill = skill
+        self.limit_mb = limit_mb
         self.fits = 0
         self.tries = 0
+        self.refits = 0
 
-    def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
-        """See Trainer."""
-        refuse_untrainable(spec, frame)
+    def fit(self, spec: ModelSpec, rows: Rows) -> TrainedModel:
+        """See Trainer. Every engine is one frame."""
+        seen = Trainable(spec)
+        for part in rows:
+            seen.look(part)
+        seen.refuse()
+        plan = plan_of(spec, rows.height, self.limit_mb)
         self.fits += 1
-        rows = frame.drop_nulls(spec.label.column)
+        return self._fit(spec, rows.frame().drop_nulls(spec.label.column), plan.engine)
+
+    def _fit(self, spec: ModelSpec, rows: pl.DataFrame, engine: str) -> TrainedModel:
         files = _files(spec, rows, self.skill)
         mean = json.loads(files[MODEL])["mean"]
         return TrainedModel(
@@ -50,7 +62,25 @@ class FakeTrainer:
             importances={name: 1 / len(spec.features.columns) for name in spec.features.columns},
             history={"tail loss": [mean]},
             plots={"plots/training_curve.png": b"\x89PNG"},
+            engine=engine,
         )
+
+    def refit(self, spec: ModelSpec, rows: Rows, rounds: int, files: Mapping[str, bytes]) -> TrainedModel:
+        """See Trainer."""
+        seen = Trainable(spec)
+        for part in rows:
+            seen.look(part)
+        seen.refuse()
+        judged = json.loads(files[SCHEMA])
+        refuse_new_classes(spec, seen.labels.classes, judged)
+        plan = plan_of(spec, rows.height, self.limit_mb)
+        self.refits += 1
+        found = self._fit(spec, rows.frame().drop_nulls(spec.label.column), plan.engine)
+        made = {name: data for name, data in found.files.items() if name not in (REFERENCE, LOSS)}
+        kept = {LOSS: files[LOSS]} if LOSS in files else {}
+        features = json.loads(made[SCHEMA])["features"]
+        kept[REFERENCE] = with_categories(files[REFERENCE], features)
+        return replace(found, files={**made, **kept}, rounds=rounds, metrics={}, history={}, plots={})
 
     def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:
         """See Trainer."""
@@ -83,7 +113,7 @@ def _files(spec: ModelSpec, rows: pl.DataFrame, skill: float) -> dict[str, bytes
     }
     if spec.task is Task.MULTICLASS:
         schema["classes"] = int(rows[spec.label.column].max()) + 1  # type: ignore[arg-type]
-    model = _line(rows, _driver(schema), spec.label.column, skill)
+    model = _line(spec, rows, _driver(schema), skill)
     golden_row = rows.head(1).select(spec.features.columns)
     golden = {"rows": golden_row.to_dicts(), "predictions": _answers(schema, model, golden_row).tolist()}
     files = {MODEL: canonical_json(model), SCHEMA: canonical_json(schema), GOLDEN: canonical_json(golden)}
@@ -121,17 +151,43 @@ def _driver(schema: Mapping[str, Any]) -> str | None:
     return next((feature["name"] for feature in schema["features"] if feature["kind"] == "number"), None)
 
 
-def _line(rows: pl.DataFrame, driver: str | None, label: str, skill: float) -> dict[str, float]:
-    """Mean label, mean of the driver, and `skill` times the slope between them."""
+def _line(spec: ModelSpec, rows: pl.DataFrame, driver: str | None, skill: float) -> dict[str, float]:
+    """Mean label, mean of the driver, and `skill` times the slope between them, by the rows' weights."""
+    import numpy as np
+
+    y, weights = _numbers(rows, spec.label.column), _weights(spec, rows)
+    model = {"mean": float(np.average(y, weights=weights)), "centre": 0.0, "slope": 0.0}
+    if driver is None:
+        return model
+    x = _numbers(rows, driver)
+    known = ~np.isnan(x)
+    if known.sum() > 1 and x[known].std():
+        x, y, weights = x[known], y[known], weights[known]
+        model["centre"] = float(np.average(x, weights=weights))
+        away = x - model["centre"]
+        slope = skill * float(np.average(away * y, weights=weights) / np.average(away**2, weights=weights))
+        wanted = spec.training.monotone.get(driver)
+        model["slope"] = max(slope, 0.0) if wanted == "increasing" else min(slope, 0.0) if wanted else slope
+    return model
+
+
+def _weights(spec: ModelSpec, rows: pl.DataFrame) -> np.ndarray:
+    """The column's, times that of a row's class."""
+    import numpy as np
+
+    own = _numbers(rows, spec.training.weights) if spec.training.weights else np.ones(rows.height)
+    if spec.training.imbalance is None:
+        return own
+    label = _numbers(rows, spec.label.column)
+    classes, counts = np.unique(label, return_counts=True)
+    by_class = class_weights(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+    return own * np.array([by_class[value] for value in label.tolist()])
+
+
+def _numbers(rows: pl.DataFrame, column: str) -> np.ndarray:
     import polars as pl
 
-    y = rows[label].cast(pl.Float64)
-    model = {"mean": float(y.mean()), "centre": 0.0, "slope": 0.0}  # type: ignore[arg-type]
-    both = pl.DataFrame({"x": rows[driver].cast(pl.Float64), "y": y}).drop_nulls() if driver else pl.DataFrame()
-    if both.height > 1 and (spread := both["x"].var()):
-        covariance = both.select(pl.cov("x", "y")).item()
-        model |= {"centre": float(both["x"].mean()), "slope": skill * covariance / spread}  # type: ignore[arg-type,operator]
-    return model
+    return rows[column].cast(pl.Float64).to_numpy()
 
 
 def _answers(schema: Mapping[str, Any], model: Mapping[str, float], frame: pl.DataFrame) -> np.ndarray:

@@ -25,6 +25,7 @@ from evergreen.core.approval import (
 )
 from evergreen.core.errors import EvergreenError, RunEnds
 from evergreen.core.records import Approval, ApprovalState, Candidate, CandidateState, RequestState, Verdict
+from evergreen.core.refitting import answering
 from evergreen.orchestration.asked_before import (
     changed_since,
     early_answer,
@@ -143,7 +144,8 @@ def _let_through(run: TaskRun, candidate: Candidate) -> dict[str, Any]:
 
 
 def _candidate(run: TaskRun) -> Candidate:
-    return run.ledger.models.candidate(run.spec.name, run.handed_on("train"))
+    """What train made, or its refit."""
+    return answering(run.ledger.models, run.ledger.models.candidate(run.spec.name, run.handed_on("train")))
 
 
 def _released_by(run: TaskRun, candidate: Candidate) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def close_failed_run(ledger: Ledger, model: str, run_id: str) -> None:
         return  # or it was put off: another run serves it
     reason = f"the run was ended in Airflow while '{request.step or 'admit'}' was at work; clear it to go on"
     ledger.requests.mark(request.id, now=datetime.now(UTC), state=RequestState.FAILED, reason=reason)
-    ledger.leases.release(model, request.id)
+    ledger.leases.release_all(request.id)
 
 
 def void_open_question(ledger: Ledger, model: str, run_id: str, why: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, Param, get_parsing_context
+from airflow.sdk import DAG, AssetOrTimeSchedule, MultipleCronTriggerTimetable, get_parsing_context
+from airflow.sdk.definitions.param import ParamsDict
 
-from evergreen.core import run_params
 from evergreen.core.errors import SpecError
 from evergreen.orchestration.descriptions import describe
+from evergreen.orchestration.run_fields import run_fields
 from evergreen.orchestration.tasks import seven_tasks
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def build_dag(spec: ModelSpec) -> DAG:
         catchup=False,
         max_active_runs=ACTIVE_RUNS,
         is_paused_upon_creation=False,
-        default_args={"owner": spec.owner},
-        params={name: Param(**field) for name, field in run_params.form().items()},
+        # Of many runs at once those go on first that have come furthest: else all would hold data and lease for hours.
+        default_args={"owner": spec.owner, "weight_rule": "upstream"},
         tags=["evergreen", str(spec.task), f"source:{spec.source.place}", f"pool:{spec.serving.pool}"],
     ) as dag:
         seven_tasks(spec)
+    # Once the tasks are there: each would be given a copy of its own, which a run merges with the DAG's anyway.
+    dag.params = ParamsDict(run_fields())
     return dag
 
 

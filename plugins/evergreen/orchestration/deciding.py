@@ -60,7 +60,7 @@ def _judge(run: TaskRun, request_id: str, version: int) -> Candidate:
         run.spec,
         run.ledger,
         wiring.snapshots(run.settings),
-        wiring.trainer(),
+        wiring.trainer(run.settings),
         registry,
         store,
         rehearse=partial(rehearse, run.spec, wiring.slots(run.settings), wiring.serving_client(), store),
@@ -76,7 +76,7 @@ def _goes_on(run: TaskRun, candidate: Candidate) -> bool:
     dry_run = run.request is not None and run.request.detail.get("dry_run")
     ends = dry_run_ends(candidate) if dry_run else ends_with(candidate)
     if not ends:
-        run.ledger.leases.release(run.spec.name, run.handed_on("admit"))
+        run.ledger.leases.release_all(run.handed_on("admit"))
         return True
     if candidate.state is CandidateState.REJECTED and not dry_run:
         notices.refused(run.ledger, candidate, addresses().version(run.spec.name, candidate.version), run.now)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen.core.gate_texts import limits
 from evergreen.core.spec_fields import format_duration
+from evergreen.core.spec_limits import limits_of
 from evergreen.core.trial import stages
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ judged again, this task and the two after it pass that version on, and read noth
 (quarantined) up to `validation.quarantine.max_fraction`; the rest goes on.
 
 **What stops it:** more bad rows than that, a failed expectation about the whole table, or a check that could not be
-carried out. The full result is in MLflow, under this run, `validation/`.
+carried out. The run's note then links the *data docs*, the page on what each expectation found. The full result is in
+MLflow, under this run, `validation/`.
 
 {_DO} repair the rows in the source and run `evergreen retrain <model>`; or correct `expectations/<suite>.json` and
 clear this task. The champion goes on answering meanwhile.
@@ -56,8 +58,9 @@ version before that has ended, the run is skipped and its note says what became 
 """,
     "judge": f"""\
 **What it does:** measures the candidate, and the champion beside it, on rows that neither has ever seen, against every
-gate of the spec. If none refuses it, the *rehearsal* follows: the candidate is loaded in a throwaway copy of serving
-and must answer its golden rows over HTTP. The model's lease ends here.
+gate of the spec. If none refuses it, and the spec says `training.refit: after_verdict`, it is fitted once more on all
+rows: that version goes on in its place. Then the *rehearsal* follows: the candidate is loaded in a throwaway copy of
+serving and must answer its golden rows over HTTP. The model's lease ends here.
 
 **What stops it:** nothing. If a gate does not pass, or there are too few fresh rows, this task is green, the two after
 it are skipped, and the run's note says which gate. The champion stays. All evidence: *Models*, the version's page. A
@@ -108,7 +111,7 @@ def describe(spec: ModelSpec) -> str:
 | source | {spec.source.words}, event time `{spec.source.event_time}` |
 | label | `{spec.label.column}` |
 | features | {len(spec.features.columns)} |
-| starts | {_triggers(spec)} |
+| starts | {_triggers(spec)}{_limits(spec)} |
 | suite | `expectations/{spec.validation.suite}.json` |
 | gates | {"; ".join(_gate(gate) for gate in spec.gates)} |
 | approval | {_approval(spec)} |
@@ -143,6 +146,11 @@ def _triggers(spec: ModelSpec) -> str:
     found += [f"every {format_duration(spec.recall.every)} to see which kept version is best"] if spec.recall else []
     found += [f"when `{rule.words}`" for rule in spec.metric]
     return "; ".join([*found, "by hand or API"])
+
+
+def _limits(spec: ModelSpec) -> str:
+    found = (f"{limit.most} at a time of {limit.kind} `{limit.of}`" for limit in limits_of(spec))
+    return "".join(f"; {told}" for told in found)
 
 
 def _gate(gate: Gate) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from evergreen.core import evidence
 from evergreen.core.champion import features_of, reign_of
 from evergreen.core.recalling import fitted, recalled
+from evergreen.core.refitting import refit_of
 from evergreen.core.spec_fields import format_duration
 from evergreen.core.triggers import readable_time
 from evergreen.core.verdict_table import plain, table
@@ -62,7 +63,7 @@ def body(asked: Asked) -> str:
         *_override(asked),
         *_what_changed(asked),
         "",
-        f"**Verdict** on {asked.verdict.rows:,} rows that no version was fitted on: {plain(asked.verdict.reason)}.",
+        f"**Verdict** on {asked.verdict.rows:,} rows that {_unseen(asked)}: {plain(asked.verdict.reason)}.",
         "",
         *table(asked.verdict.gates),
         "",
@@ -71,6 +72,15 @@ def body(asked: Asked) -> str:
         *_rules(asked),
     ]
     return "\n".join(lines)
+
+
+def _unseen(asked: Asked) -> str:
+    of = refit_of(asked.candidate)
+    if of is None:
+        return "no version was fitted on"
+    return (
+        f"version {of} was not fitted on, by its answers; version {asked.candidate.version} is that, fitted on them too"
+    )
 
 
 def _override(asked: Asked) -> list[str]:
@@ -102,8 +112,10 @@ def _what_changed(asked: Asked) -> list[str]:
 
 
 def _again(candidate: Candidate) -> str:
-    version = recalled(candidate)
-    return f" (version {version} again)" if version else ""
+    if version := recalled(candidate):
+        return f" (version {version} again)"
+    of = refit_of(candidate)
+    return f" (version {of} fitted again)" if of else ""
 
 
 def _known(store: Store, candidate: Candidate) -> dict[str, Any]:
@@ -119,7 +131,10 @@ def _fitted(candidate: Candidate, known: dict[str, Any]) -> str:
     span = known.get("fitted")
     rows = f"{span['rows']:,} rows, " if span else ""
     since = f"{span['from'][:10]} to " if span and span["from"] else "up to "
-    return f"{rows}{since}{readable_time(candidate.data_end)}"
+    if refit_of(candidate) is None:
+        return f"{rows}{since}{readable_time(candidate.data_end)}"
+    until = readable_time(span["until"]) if span and span["until"] else NONE
+    return f"{rows}{since}{until}, judged so; then again on all rows to {readable_time(candidate.data_end)}"
 
 
 def _spec_change(candidate: dict[str, Any], champion: dict[str, Any]) -> str:

@@ -22,13 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import psutil
-
 from evergreen.core.errors import FoundProblem
+from evergreen.orchestration.held_memory import HeldMemory
 
 WATCH = 0.2  # seconds between two looks at the child's memory
 RENEW = 60.0  # seconds between two calls of `renew`
-_MB = 1e6
 _PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 3, 4  # <linux/prctl.h>
 _SMALLER = "shorten window.train or leave out columns in model.yaml, or allow more by EVERGREEN_TRAINING_MEMORY_MB"
 _libc = ctypes.CDLL(None)
@@ -63,8 +61,9 @@ def in_child(
 
     `renew` is called here every so many seconds while the child works; what it raises stops the child. `smaller` says
     what to do so that it needs less memory, or has more.
-    Raises MemoryExceeded where it comes to hold more than `limit_mb` (of 10^6 bytes; memory that no file backs),
-    StepKilled where the child is killed. The child ends with this call and with this process, however those end.
+    Raises MemoryExceeded where it, with what it has forked, comes to hold more than `limit_mb` (of 10^6 bytes; memory
+    that no file backs), StepKilled where the child is killed. The child ends with this call and with this process,
+    however those end.
     """
     reader, writer = Pipe(duplex=False)
     parent = os.getpid()
@@ -108,8 +107,8 @@ class _Child:
     def __init__(self, step: str, pid: int, limit_mb: float, renewal: _Every, smaller: str) -> None:
         self._step, self._pid, self._limit, self._renewal = step, pid, limit_mb, renewal
         self._smaller = smaller
-        self._process = psutil.Process(pid)
-        self._held = self._most = 0.0
+        self._memory = HeldMemory(pid)
+        self._began, self._held, self._most = time.monotonic(), 0.0, 0.0
         self._status: int | None = None
 
     def answer(self, reader: Connection) -> bytes:
@@ -124,7 +123,8 @@ class _Child:
             except EOFError:
                 raise self._why_it_died() from None
         self._reap()
-        log.info("%s held up to %s of %s MB", self._step, f"{self._most:,.0f}", f"{self._limit:,.0f}")
+        took, held = time.monotonic() - self._began, f"{self._most:,.0f} of {self._limit:,.0f} MB"
+        log.info("%s took %.2f s and held up to %s", self._step, took, held)
         return answer
 
     def close(self) -> None:
@@ -133,6 +133,7 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self._reap()
+        self._memory.kill_forked()
 
     def _reap(self) -> int:
         if self._status is None:
@@ -140,10 +141,8 @@ class _Child:
         return os.waitstatus_to_exitcode(self._status)
 
     def _look(self) -> None:
-        with contextlib.suppress(psutil.Error):  # it has ended: the pipe says so too
-            memory = self._process.memory_info()
-            self._held = (memory.rss - memory.shared) / _MB
-            self._most = max(self._most, self._held)
+        self._held = self._memory.look()
+        self._most = max(self._most, self._held)
         if self._held > self._limit:
             raise MemoryExceeded(
                 f"step {self._step}",

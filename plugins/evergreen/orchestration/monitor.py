@@ -151,7 +151,7 @@ def _watch(context: Any) -> str:
 
 def _outside(settings: wiring.Settings) -> Outside:
     return Outside(
-        specs=load_catalog(settings.root).specs,
+        specs=load_catalog(settings.root, kept=settings.kept_specs).specs,
         store=wiring.store(settings),
         log=wiring.logged_parts(settings),
         addresses=addresses(),

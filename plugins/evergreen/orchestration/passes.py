@@ -24,7 +24,7 @@ class Passes:
     def __init__(self, connections: Callable[[str], str | None]) -> None:
         self._connections = connections
         self._settings = wiring.Settings.load()
-        self._specs = Specs(self._settings.root)
+        self._specs = Specs(self._settings.root, self._settings.kept_specs)
         self._pace = Pace()
         self._ledger: Ledger | None = None
         self._runs, self._aliases = wiring.runs(), wiring.aliases(self._settings)
@@ -61,8 +61,8 @@ class Passes:
 class Specs:
     """The valid specs of a project, read again when a file has changed."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, kept: Path | None = None) -> None:
+        self._root, self._kept = root, kept
         self._known: set[tuple[str, int, int]] | None = None
         self._specs: Mapping[str, ModelSpec] = {}
 
@@ -70,7 +70,7 @@ class Specs:
         """By name. A spec that has an error is not among them, until it is repaired."""
         found = set(self._files())
         if found != self._known:
-            self._specs, self._known = load_catalog(self._root).specs, found
+            self._specs, self._known = load_catalog(self._root, kept=self._kept).specs, found
         return self._specs
 
     def _files(self) -> Iterator[tuple[str, int, int]]:

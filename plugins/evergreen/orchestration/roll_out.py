@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from evergreen import wiring
 from evergreen.core.errors import EvergreenError
+from evergreen.core.refitting import answering
 from evergreen.orchestration.release_trigger import ReleaseTrigger
 from evergreen.orchestration.run_notes import tell
 from evergreen.orchestration.task_run import TaskRun, run_step
@@ -60,7 +61,8 @@ def _waiting(release: Release) -> str:
 
 
 def _roll_out(run: TaskRun) -> Release:
-    version = run.handed_on("train")
+    made = run.ledger.models.candidate(run.spec.name, run.handed_on("train"))
+    version = answering(run.ledger.models, made).version
     approved = _approved(run, version)
     return roll_out(
         run.spec,

@@ -16,6 +16,7 @@ from evergreen.core.run_params import RunParams, given
 from evergreen.core.triggers import cause_told
 from evergreen.core.window_choice import of_candidate
 from evergreen.core.window_choice import told as choice_told
+from evergreen.orchestration.pages import addresses
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,6 +40,11 @@ def tell_cause(context: Context, request: TriggerRequest) -> None:
     told = f"Caused by: {cause_told(request)}"
     log.info("%s", told)
     _note(context, told)
+
+
+def tell_data_docs(context: Context, model: str, request_id: str) -> None:
+    """Put on the run's note where the page on a validation that stopped the run is."""
+    _note(context, f"[Data docs: what each expectation found]({addresses().data_docs(model, request_id)})")
 
 
 def tell_window(context: Context, candidate: Candidate) -> None:

@@ -162,7 +162,7 @@ class TaskRun:
         if request is not None:
             if request.state not in CLOSED:
                 self.ledger.requests.mark(request.id, now=self.now, state=state, step=step, reason=reason)
-            self.ledger.leases.release(self.spec.name, request.id)
+            self.ledger.leases.release_all(request.id)
         tell(self.context, reason)
 
     def wait(self, step: str, reason: str) -> None:

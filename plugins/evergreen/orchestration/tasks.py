@@ -14,12 +14,14 @@ from airflow.sdk import chain, task
 
 from evergreen import wiring
 from evergreen.core.bundle import sha256
+from evergreen.core.errors import ValidationStopped
 from evergreen.core.train_key import provenance
 from evergreen.orchestration.deciding import approve_task, judge_task, roll_out_task
 from evergreen.orchestration.descriptions import TASKS
-from evergreen.orchestration.run_notes import cause_of, tell_cause, tell_window
+from evergreen.orchestration.run_notes import cause_of, tell_cause, tell_data_docs, tell_window
 from evergreen.orchestration.task_run import RETRIES, TaskRun, run_step
 from evergreen.steps.admit import admit
+from evergreen.steps.places import free_source
 from evergreen.steps.pull import pull
 from evergreen.steps.train import train
 from evergreen.steps.validate import validate
@@ -69,6 +71,7 @@ def _pull(spec: ModelSpec) -> XComArg:
                     lease=own.lease,
                 ),
             )
+            free_source(spec, run.ledger, request_id)
             log.info(
                 "%s rows in %s daily parts, %s without a label left out, %s to %s",
                 f"{snapshot.rows:,}",
@@ -90,21 +93,26 @@ def _validate(spec: ModelSpec) -> XComArg:
             suite = run.settings.root / "expectations" / f"{spec.validation.suite}.json"
             declared = suite.read_bytes()
             request_id, snapshot_id = run.handed_on("admit"), run.handed_on("pull")
-            clean = run.in_child(
-                "validate",
-                lambda own: validate(
-                    spec,
-                    own.ledger,
-                    wiring.snapshots(own.settings),
-                    wiring.validator(),
-                    wiring.registry(own.settings),
-                    json.loads(declared),
-                    suite_sha256=sha256(declared),
-                    request_id=request_id,
-                    snapshot_id=snapshot_id,
-                    lease=own.lease,
-                ),
-            )
+            try:
+                clean = run.in_child(
+                    "validate",
+                    lambda own: validate(
+                        spec,
+                        own.ledger,
+                        wiring.snapshots(own.settings),
+                        wiring.validator(store := wiring.store(own.settings), own.settings.training_memory_mb),
+                        wiring.registry(own.settings),
+                        store,
+                        json.loads(declared),
+                        suite_sha256=sha256(declared),
+                        request_id=request_id,
+                        snapshot_id=snapshot_id,
+                        lease=own.lease,
+                    ),
+                )
+            except ValidationStopped:
+                tell_data_docs(run.context, spec.name, request_id)
+                raise
             log.info("%s rows passed suite %s, %s set aside", f"{clean.rows:,}", suite.name, f"{clean.quarantined:,}")
         return clean.id
 
@@ -123,7 +131,7 @@ def _train(spec: ModelSpec) -> XComArg:
                     spec,
                     own.ledger,
                     wiring.snapshots(own.settings),
-                    wiring.trainer(),
+                    wiring.trainer(own.settings),
                     wiring.registry(own.settings),
                     wiring.store(own.settings),
                     request_id=request_id,
@@ -131,6 +139,7 @@ def _train(spec: ModelSpec) -> XComArg:
                     provenance=provenance(own.settings.root, spec),
                     lease=own.lease,
                     now=own.now,
+                    tuner=wiring.tuner(own.settings) if spec.training.tuning else None,
                 ),
             )
             log.info("Version %s: %s", candidate.version, candidate.metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,23 @@ class PastSource:
         """How many rows have `after < event_time <= until`, and are there now."""
         return max(0, self._until(min(until, self.now)) - (self._until(after) if after else 0))
 
-    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+    def estimate(self, start: datetime, end: datetime) -> int:
+        """How many rows have `start <= event_time <= end`, and are there now."""
+        times = self._frame[self._spec.source.event_time]
+        return max(0, self._until(min(end, self.now)) - int(times.search_sorted(start, side="left")))
+
+    def types(self, columns: Sequence[str], start: datetime, end: datetime) -> Mapping[str, pl.DataType]:
+        """The types of these columns, in their order."""
+        return {name: self._frame.schema[name] for name in columns}
+
+    def read(
+        self,
+        columns: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        types: Mapping[str, pl.DataType] | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """See Source; labels that have not arrived by now are null."""
         import polars as pl
 

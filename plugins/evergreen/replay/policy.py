@@ -128,7 +128,7 @@ class Policy:
                 world.spec, world.ledger, world.tools.snapshots, world.tools.trainer, world.registry, world.tools.store,
                 rehearse=_left_out, report=lambda _: None, request_id=request.id, version=made.version, lease=lease,
             )  # fmt: skip
-            world.ledger.leases.release(world.spec.name, request.id)
+            world.ledger.leases.release_all(request.id)
             refused = _refused_by(candidate)
             self.attempts.append(Attempt(now, cause, candidate.version, trained, not refused, refused, again))
             if ends := ends_with(candidate):
@@ -159,7 +159,7 @@ class Policy:
         if request is not None and request.run_id == run_id:
             if request.state not in _CLOSED:
                 ledger.requests.mark(request.id, now=now, state=state, reason=reason)
-            ledger.leases.release(model, request.id)
+            ledger.leases.release_all(request.id)
 
 
 def _left_out(*_: Any) -> tuple[GateResult, ...]:

@@ -41,7 +41,7 @@ def real_tools(root: Path, spec: ModelSpec) -> Tools:
         store=store,
         snapshots=ParquetSnapshots(store),
         trainer=wiring.trainer(pictures=False),
-        validator=wiring.validator(),
+        validator=wiring.validator(store, wiring.Settings.load().training_memory_mb),
         suite=json.loads(declared),
         suite_sha256=sha256(declared),
         made_with=provenance(root, spec),

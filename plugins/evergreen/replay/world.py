@@ -46,7 +46,7 @@ class World:
             spec, self.ledger, self.source, tools.snapshots, tools.store, request_id=request.id, lease=lease
         )
         clean = validate(
-            spec, self.ledger, tools.snapshots, tools.validator, self.registry, tools.suite,
+            spec, self.ledger, tools.snapshots, tools.validator, self.registry, tools.store, tools.suite,
             suite_sha256=tools.suite_sha256, request_id=request.id, snapshot_id=snapshot.id, lease=lease,
         )  # fmt: skip
         return train(

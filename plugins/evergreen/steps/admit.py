@@ -26,6 +26,7 @@ from evergreen.core.triggers import (
     judged_again,
     takes_along,
 )
+from evergreen.steps.places import take_places
 from evergreen.steps.weigh import weigh
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def admit(
     `cause` and `detail` are those of a run that nothing in the ledger asked for; `detail` then holds the run
     parameters (core.run_params). A run that comes again goes on from what its request says. The open requests whose
     data this one has are skipped, and name its run. Raises RunEnds (not served) where there is nothing to do, or
-    not yet: then the request waits for the reconciler; LeaseBusy while another run holds the lease, or one that goes
-    first waits for it; SourceError where the source cannot tell its newest row: then the request stays open for the
-    retry; BadRunParameter for parameters that cannot be met.
+    not yet, or too many others are at work (spec.limits): then the request waits for the reconciler; LeaseBusy while
+    another run holds the lease, or one that goes first waits for it; SourceError where the source cannot tell its
+    newest row: then the request stays open for the retry; BadRunParameter for parameters that cannot be met.
     """
     request = _found(ledger, spec.name, run_id) or _open(spec, ledger, source, cause, run_id, detail, now)
     if request.state in _NOT_TO_BE_SERVED:
@@ -67,6 +68,7 @@ def admit(
     if request.state is RequestState.OPEN or (request.state is RequestState.FAILED and request.step in ("", ADMIT)):
         _decide(spec, ledger, source, request, now)
     _take_lease(ledger, request, now)
+    take_places(spec, ledger, request, now)
     claimed = ledger.requests.mark(request.id, now=now, state=RequestState.CLAIMED, step=ADMIT, reason="")
     _take_along(ledger, claimed, now)
     return claimed
@@ -188,7 +190,7 @@ def _decide(spec: ModelSpec, ledger: Ledger, source: Source, request: TriggerReq
         case Skip(reason):
             _skip(ledger, request, reason, now)
         case PutOff(reason, until):
-            ledger.leases.release(request.model, request.id)
+            ledger.leases.release_all(request.id)
             if request.state is RequestState.FAILED:  # cleared by a person: it is open again
                 ledger.requests.mark(request.id, now=now, state=RequestState.OPEN, step=ADMIT)
             ledger.requests.put_off(request.id, until=until, reason=reason, now=now)
@@ -196,7 +198,7 @@ def _decide(spec: ModelSpec, ledger: Ledger, source: Source, request: TriggerReq
 
 
 def _skip(ledger: Ledger, request: TriggerRequest, reason: str, now: datetime) -> NoReturn:
-    ledger.leases.release(request.model, request.id)  # held where an earlier try died before its claim
+    ledger.leases.release_all(request.id)  # held where an earlier try died before its claim
     ledger.requests.mark(request.id, now=now, state=RequestState.SKIPPED, step=ADMIT, reason=reason)
     raise RunEnds(reason, served=False)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen.core.errors import TrainingRefused
 from evergreen.core.evidence import primary_metric
 from evergreen.core.measure import value
+from evergreen.core.memory_estimate import FRAME_CELLS
 from evergreen.core.sampling import sample
 from evergreen.core.window_choice import LEAST_FOLDS, MORE, Choice, Fold, Option, Span, Tried, choose, folds, options
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from evergreen.core.ports import Trainer
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 MOST_ROWS = 50_000  # of the largest window of a fold that are fitted on; of the others the same share
@@ -33,17 +35,20 @@ class _Trial:
     share: float
 
 
-def choose_window(spec: ModelSpec, trainer: Trainer, rows: pl.DataFrame, end: datetime) -> Choice:
+def choose_window(spec: ModelSpec, trainer: Trainer, every: Rows, end: datetime) -> Choice:
     """Which of the windows that end at `end` to fit on. The same rows and spec give the same choice.
 
-    `rows` are the labelled rows up to `end`, in order of event time, as far back as core.window_choice.reads says;
-    later ones are not looked at. Never one with fewer rows than window.holdout.min_rows, unless all have.
+    `every`: the labelled rows up to `end`, in order of event time, as far back as core.window_choice.reads says;
+    later ones are not looked at. Of more than make one frame (core.memory_estimate) some are, and what is told of rows
+    is scaled up. Never one with fewer rows than window.holdout.min_rows, unless all have.
     """
     known = options(spec)
+    rows = every.some(FRAME_CELLS // len(spec.columns))
+    times = every.height / max(rows.height, 1)
     there = [_Trial(fold, _ahead(spec, rows, fold), 1.0) for fold in folds(spec, end)]
     trials = [_with_share(spec, rows, trial, known) for trial in there if _is_enough(spec, rows, trial, known)]
     tried = _tried(spec, trainer, rows, known, trials, end)
-    choice = choose(primary_metric(spec), tried)
+    choice = choose(primary_metric(spec), [replace(one, rows=round(one.rows * times)) for one in tried])
     chosen = next(one for one in known if one.name == choice.chosen)
     return replace(choice, spans=tuple(chosen.spans(end)))
 

@@ -173,13 +173,28 @@ def _one_model(
             gone = rt.unneeded_bundles(facts, needed) & {rt.bundle_of(key) for key in bundles}
             broom.remove_bundles(model, gone, before)
             files = [file for folder in rt.OF_A_MODEL for file in broom.store.listing(f"{folder}{model}/")]
-            broom.remove(model, rt.removable(files, needed=needed, parts=parts, before=before))
+            gone_files = rt.removable(files, needed=needed, parts=parts, before=before)
+            broom.remove(model, gone_files)
+            left = {file.key for file in files} - {file.key for file in gone_files}
+            found = broom.store.listing(f"{rt.VALIDATED}{model}/")
+            broom.remove(
+                model, rt.outdated_findings(found, [key for key in left if key.startswith(rt.SNAPSHOTS)], before)
+            )
+            if not broom.dry_run:
+                _forget_pulled_days(ledger, broom.store, model)
             broom.remove_log(model, before)
             broom.remove_tallies(model, before)
     except LeaseBusy:
         broom.done.left_alone[model] = "a run is at work"
     except KeyError as error:
         broom.done.left_alone[model] = f"the ledger is not whole: {error.args[0]}"
+
+
+def _forget_pulled_days(ledger: Ledger, store: Store, model: str) -> None:
+    """Days whose part has gone, with this pass or an earlier one that was killed: they are to be read again."""
+    there = set(store.keys(f"{rt.SNAPSHOTS}{model}/"))
+    days = ledger.pulled_days.of(model)
+    ledger.pulled_days.remove(day for day in days if day.key and day.key not in there)
 
 
 @contextmanager

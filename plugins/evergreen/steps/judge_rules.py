@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen.core import alert_notices
 from evergreen.core.monitoring import alert_texts, rules
 from evergreen.core.records import ALL, Cause, RequestState, RuleState
+from evergreen.core.requested import TUNE
 from evergreen.core.spec_fields import format_duration
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def _ask(judged: Judged, alert: Alert, state: RuleState, value: Value) -> str:
         "rows": value.rows,
         "alert": alert.id,
         **({"slice": alert.slice} if alert.slice != ALL else {}),
+        **({TUNE: True} if _asks_to_tune(judged, alert) else {}),
     }
     request = judged.ledger.requests.open(
         model=alert.model,
@@ -188,6 +190,10 @@ def _ask(judged: Judged, alert: Alert, state: RuleState, value: Value) -> str:
     judged.ledger.alerts.update(alert.id, request_id=request.id)
     judged.ledger.alerts.save([rules.asked(state, judged.now)])
     return f"{alert.model}: alert {alert.rule} asked for a retrain (request {request.id})"
+
+
+def _asks_to_tune(judged: Judged, alert: Alert) -> bool:
+    return any(rule.tune for rule in judged.spec.metric if rules.key_of(rule, alert.slice) == alert.rule)
 
 
 def _close(judged: Judged, alert: Alert, state: RuleState, why: str, value: float | None) -> str:

@@ -7,17 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen.core.champion import champion_features
-from evergreen.core.errors import EmptyWindow, SourceError, SourceUnavailable
+from evergreen.core.errors import EmptyWindow, RowsRefused, SourceError, SourceUnavailable
 from evergreen.core.judged_anew import taken_up, told
-from evergreen.core.pulled import check_keys, check_types, labelled
 from evergreen.core.records import Lease, Snapshot
 from evergreen.core.snapshot import schema_hash, snapshot_id
 from evergreen.core.window import as_asked, window_of
 from evergreen.core.window_choice import Span, reads
+from evergreen.steps.read_days import DayReader, ReadDays
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from evergreen.core.ports import Ledger, Snapshots, Source, Store
     from evergreen.core.spec import ModelSpec
 
@@ -39,9 +37,11 @@ def pull(
     Columns that only the champion needs are kept too, after the spec's own, so that judge can score it on the same
     rows; they are left out where the source does not have them (any more), or cannot give them.
     Where the length of the window is chosen, it is the rows of all windows that are tried (core.window_choice.reads).
-    Rows later than `as_of` are left out even if they have a label: early labels are a biased sample. Raises
+    Rows later than `as_of` are left out even if they have a label: early labels are a biased sample. Days that were
+    read before and are older than `source.lateness` are not read again (core.pulling); a person's run reads all. Raises
     EmptyWindow, SourceError for a wrong column, type, key or label, and LeaseLost where another has the model's lease
-    by now. Run again on the same data, it changes nothing and returns the same snapshot.
+    by now. Run again on the same data, it changes nothing and returns the same snapshot; run again after a kill, it
+    reads only what was not read.
 
     A request that has a version judged anew reads nothing: the version's snapshot comes back.
     """
@@ -53,50 +53,41 @@ def pull(
         raise _empty(spec, "no row at all in the source", spec.window.lengths[-1].days)
     bounds = window_of(spec, request, request.as_of)
     spans = reads(as_asked(spec, request), bounds)
-    frame = _read(spec, source, spans, champion_features(ledger, store, spec.name))
-    check_types(spec, frame)
-    check_keys(spec, frame)
-    rows = labelled(spec, frame)
-    parts = snapshots.write(spec.name, rows, spec.source.event_time, spec.source.key)
-    schema = schema_hash({name: str(kind) for name, kind in rows.schema.items()})
+    reader = DayReader(spec, ledger, source, snapshots, request, lease)
+    read = _read(reader, spans, champion_features(ledger, store, spec.name))
+    if not read.rows:
+        raise _empty(spec, "no row between them", (spans[-1][1] - spans[-1][0]).days)
+    schema = schema_hash({name: str(kind) for name, kind in read.types.items()})
     snapshot = Snapshot(
-        id=snapshot_id(parts, schema),
+        id=snapshot_id(read.parts, schema),
         model=spec.name,
         start=spans[0][0],
         as_of=bounds.as_of,
-        rows=rows.height,
-        unlabelled=frame.height - rows.height,
+        rows=read.rows,
+        unlabelled=read.unlabelled,
         quarantined=0,
         schema_hash=schema,
-        parts=parts,
+        parts=read.parts,
     )
     ledger.models.add_snapshot(snapshot, lease=lease)
+    reader.finish(read)
     return snapshot
 
 
-def _read(spec: ModelSpec, source: Source, spans: Sequence[Span], champions: Iterable[str]) -> pl.DataFrame:
-    wanted = [name for name in champions if name not in spec.columns]
-    there = source.columns() if wanted else frozenset()
+def _read(reader: DayReader, spans: Sequence[Span], champions: Iterable[str]) -> ReadDays:
+    own = reader.spec.columns
+    wanted = [name for name in champions if name not in own]
+    there = reader.source.columns() if wanted else frozenset()
     more = [name for name in wanted if name in there]
     try:
-        return _rows(spec, source, spans, [*spec.columns, *more])
-    except SourceUnavailable:
+        return reader.read(spans, [*own, *more])
+    except (SourceUnavailable, RowsRefused):
         raise
     except SourceError:
         if not more:
             raise
         log.warning("Read without %s, which only the champion needs", ", ".join(more), exc_info=True)
-        return _rows(spec, source, spans, spec.columns)  # an error in the spec's own columns comes again
-
-
-def _rows(spec: ModelSpec, source: Source, spans: Sequence[Span], columns: Sequence[str]) -> pl.DataFrame:
-    import polars as pl
-
-    chunks = [chunk for start, end in spans for chunk in source.read(columns, start, end) if chunk.height]
-    if not chunks:
-        start, end = spans[-1]
-        raise _empty(spec, "no row between them", (end - start).days)
-    return pl.concat(chunks)
+        return reader.read(spans, own)  # an error in the spec's own columns comes again
 
 
 def _empty(spec: ModelSpec, found: str, days: int) -> EmptyWindow:

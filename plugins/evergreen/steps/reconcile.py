@@ -66,13 +66,14 @@ class Outside:
 class Pace:
     """What lasts from one pass to the next; whoever makes passes keeps it.
 
-    `seen` is the memory of watch_sources, `dismissed` that of tend_approvals, `asked` that of serve_requests, `known`
-    that of watch_upstream, `recalled` that of watch_recall; `troubles` is what fails, by part.
+    `seen` is the memory of watch_sources, `dismissed` that of tend_approvals, `asked` and `turns` those of
+    serve_requests, `known` that of watch_upstream, `recalled` that of watch_recall; `troubles` is what fails, by part.
     """
 
     seen: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     dismissed: dict[str, datetime] = field(default_factory=dict)
     asked: dict[str, datetime] = field(default_factory=dict)
+    turns: dict[str, datetime] = field(default_factory=dict)
     known: set[tuple[str, str]] = field(default_factory=set)
     recalled: set[tuple[str, int]] = field(default_factory=set)
     troubles: dict[str, Trouble] = field(default_factory=dict)
@@ -119,7 +120,9 @@ def _parts(ledger: Ledger, outside: Outside, pace: Pace) -> dict[str, Part]:
         ),
         "upstream": lambda now: watch_upstream(ledger, specs, now=now, known=pace.known),
         "recalls": lambda now: watch_recall(ledger, specs, now=now, known=pace.recalled),
-        "requests": lambda now: serve_requests(ledger, specs, runs, source, now=now, asked=pace.asked),
+        "requests": lambda now: serve_requests(
+            ledger, specs, runs, source, now=now, asked=pace.asked, turns=pace.turns
+        ),
         "silence": lambda now: watch_silence(ledger, specs, pages, now=now),
         "people": lambda now: tell_people(ledger, specs, pages, now=now),
         "scheduler": lambda now: hear_scheduler(ledger, runs),

@@ -52,6 +52,8 @@ def _why_not(candidate: Candidate) -> str:
         case CandidateState.ROLLED_BACK:
             back = f"`evergreen rollback {candidate.model} --to {candidate.version}` makes it champion again."
             return f"was rolled back, and that blocks it. {back}"
+        case CandidateState.REFITTED:
+            return "was fitted again on all rows, and that version is released in its place."
         case CandidateState.DECLINED:
             return f"was rejected by a person. {again}"
         case CandidateState.REJECTED:

@@ -14,6 +14,7 @@ from evergreen.core.records import RequestState, TriggerRequest
 from evergreen.core.requested import forced
 from evergreen.core.spec_fields import format_duration
 from evergreen.core.triggers import ADMIT, EXPIRES, Go, PutOff, Skip, cause_told, in_turn, priority
+from evergreen.core.turns import Turns
 from evergreen.steps.weigh import weigh
 
 if TYPE_CHECKING:
@@ -37,20 +38,23 @@ def serve_requests(
     *,
     now: datetime,
     asked: dict[str, datetime] | None = None,
+    turns: dict[str, datetime] | None = None,
 ) -> list[str]:
     """One pass over the open and claimed requests of all models that have a valid spec; what it did, in sentences.
 
-    `asked` is the caller's memory from pass to pass: when Airflow was last asked for a request's run. Raises
-    EvergreenError for what failed, once all models have had their turn.
+    `asked` and `turns` are the caller's memory from pass to pass: when Airflow was last asked for a request's run, and
+    when each owner had the last turn. Raises EvergreenError for what failed, once all models have had their turn.
     """
     asked = {} if asked is None else asked
-    by_model = _by_model(ledger.requests.unfinished(), specs)
+    unfinished = ledger.requests.unfinished()
+    order = Turns(unfinished, specs, {} if turns is None else turns)
+    by_model = _by_model(unfinished, specs, order)
     _forget(asked, by_model)
     done: list[str] = []
     failed: list[str] = []
     for model, requests in by_model.items():
         try:
-            for told in _serve_model(_Model(ledger, specs[model], runs, open_source, now, asked), requests):
+            for told in _serve_model(_Model(ledger, specs[model], runs, open_source, now, asked, order), requests):
                 done.append(f"{model}: {told}")
         except Exception as error:  # one model's trouble is not another's
             log.warning("%s: its requests could not be served", model, exc_info=not isinstance(error, EvergreenError))
@@ -62,13 +66,16 @@ def serve_requests(
     return done
 
 
-def _by_model(requests: Sequence[TriggerRequest], specs: Mapping[str, ModelSpec]) -> dict[str, list[TriggerRequest]]:
-    """Those of known models: the model of the most urgent request first, and in each as their turn is."""
+def _by_model(
+    requests: Sequence[TriggerRequest], specs: Mapping[str, ModelSpec], turns: Turns
+) -> dict[str, list[TriggerRequest]]:
+    """Those of known models: the most urgent first, owner by owner in turn, and in each as their turn is."""
     found: dict[str, list[TriggerRequest]] = defaultdict(list)
     for request in in_turn(requests):
         if request.model in specs:
             found[request.model].append(request)
-    return found
+    first = {model: next((one for one in of if one.queued), of[0]) for model, of in found.items()}
+    return {model: found[model] for model in turns.in_fair_order(first)}
 
 
 def _forget(asked: dict[str, datetime], by_model: Mapping[str, Sequence[TriggerRequest]]) -> None:
@@ -98,9 +105,10 @@ class _Model:
         open_source: OpenSource,
         now: datetime,
         asked: dict[str, datetime],
+        turns: Turns,
     ) -> None:
         self._ledger, self._spec, self._runs = ledger, spec, runs
-        self._open_source, self._now, self._asked = open_source, now, asked
+        self._open_source, self._now, self._asked, self._turns = open_source, now, asked, turns
         self._started: list[TriggerRequest] = []
 
     # ------------------------------------------------------------ those that wait
@@ -111,6 +119,8 @@ class _Model:
             return self._expire(request)
         if (request.due_at and request.due_at > self._now) or self._must_wait(request, others):
             return ""
+        if limit := self._turns.waits_for(request):
+            return self._put_off(request, limit.words, None)
         try:
             decision = weigh(self._spec, self._ledger, request, self._source, now=self._now, forced=forced(request))
         except SourceError as error:
@@ -138,6 +148,7 @@ class _Model:
         """Start its run. Killed before the mark, the next pass does both again: a run starts once."""
         self._runs.start(request.model, request.run_id, {})
         self._started.append(request)
+        self._turns.started(request.model, self._now)
         if self._ledger.requests.get(request.id).queued:  # not admitted meanwhile
             self._ledger.requests.mark(request.id, now=self._now, step=ADMIT)
         return f"started run {request.run_id}: {cause_told(request)}"
@@ -166,7 +177,7 @@ class _Model:
         now = self._ledger.requests.get(request.id)  # a run ends after its request
         if (now.state, now.run_id, now.step) != (request.state, request.run_id, request.step):
             return ""
-        self._ledger.leases.release(request.model, request.id)
+        self._ledger.leases.release_all(request.id)
         ended = (
             f"run {request.run_id} {'is not known to Airflow any more' if state is None else 'has ended in Airflow'}"
         )

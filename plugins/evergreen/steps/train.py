@@ -5,33 +5,35 @@ Every act can be repeated and the ledger's row comes last, so a killed run is ru
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import logging
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evergreen.core import bundle, fence
+from evergreen.core import bundle, fence, refitting
 from evergreen.core.champion import load
 from evergreen.core.errors import EmptyWindow, RunEnds
 from evergreen.core.judged_anew import check_fits, judged_for, taken_up, told
 from evergreen.core.outcome import on_trial, what_became
+from evergreen.core.read_rows import rows_once
 from evergreen.core.records import ENDED, REFUSED, Candidate, CandidateState, Lease, Snapshot, TriggerRequest
 from evergreen.core.requested import is_recall
 from evergreen.core.spec_fields import format_duration
-from evergreen.core.train_key import Provenance, spec_json, train_key
+from evergreen.core.train_key import Provenance, train_key
+from evergreen.core.tuning import KEPT_AS as TUNED
+from evergreen.core.tuning import tuned_spec
 from evergreen.core.version_note import version_note
-from evergreen.core.window import Window, as_asked, parts_between, window_of
-from evergreen.core.window_choice import KEPT_AS, Choice, as_text, reads
-from evergreen.steps.choose_window import choose_window, within
+from evergreen.core.window import Window, as_asked, window_of
+from evergreen.core.window_choice import KEPT_AS, as_text, reads
+from evergreen.steps.choose_window import choose_window
+from evergreen.steps.keep_version import keep_bundle, log_training
 from evergreen.steps.recall import CHALLENGER, recall
+from evergreen.steps.tune import Tuner, tune
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from evergreen.core.ports import Ledger, Registry, Snapshots, Store, TrainedModel, Trainer
+    from evergreen.core.ports import Ledger, Registry, Snapshots, Store, Trainer
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -50,39 +52,46 @@ def train(
     provenance: Provenance,
     lease: Lease | None,
     now: datetime,
+    tuner: Tuner | None = None,
 ) -> Candidate:
     """The candidate made from this snapshot, spec and code: a new one, or the known one that is still to be judged.
 
     A request with `force` reopens a known one that was rejected, declined or rolled back; one that has a version judged
     anew gets that version; a recall fits nothing (steps.recall). Raises RunEnds if the known one was released, or was
     ended otherwise without `force`, EmptyWindow where no row is old enough to train on, TrainingRefused where the rows
-    cannot be learned from, FoundProblem for a version that cannot be judged anew, LeaseLost where another has the
-    model's lease by now.
+    cannot be learned from or need more memory than there is, FoundProblem for a version that cannot be judged anew,
+    LeaseLost where another has the model's lease by now.
     """
     request = ledger.requests.get(request_id)
     if (candidate := taken_up(ledger, request)) is not None:
         return _take_up(spec, ledger, store, candidate, request)
+    snapshot = ledger.models.snapshot(spec.name, snapshot_id)
     if is_recall(request):
-        snapshot = ledger.models.snapshot(spec.name, snapshot_id)
         return recall(
             spec, ledger, snapshots, trainer, registry, store,
             request=request, snapshot=snapshot, lease=lease, now=now,
         )  # fmt: skip
-    spec = as_asked(spec, request)
+    declared = as_asked(spec, request)
+    read = rows_once(declared, snapshots, snapshot.parts)
+    tuned = tune(
+        declared, ledger, read, registry, tuner, request=request, snapshot=snapshot, lease=lease, now=now
+    )  # fmt: skip
+    spec = tuned_spec(declared, tuned)
     key = train_key(snapshot_id, spec, provenance)
     known = ledger.models.by_train_key(spec.name, key)
     if known is not None:
-        return _known(ledger, registry, known, request)
-    snapshot = ledger.models.snapshot(spec.name, snapshot_id)
+        return _known(ledger, registry, refitting.answering(ledger.models, known), request)
     bounds = window_of(spec, request, snapshot.as_of)
-    rows = _read(spec, snapshots, snapshot, reads(spec, bounds)[0][0], bounds)
+    rows = read(((reads(spec, bounds)[0][0], bounds.train_end),))
+    _refuse_empty(spec, snapshot, rows, bounds)
     choice = choose_window(spec, trainer, rows, bounds.train_end) if spec.window.is_auto else None
-    rows = _training_rows(spec, snapshot, rows, bounds, choice)
+    rows = read(choice.spans) if choice else rows
+    _refuse_empty(spec, snapshot, rows, bounds)
     trained = trainer.fit(spec, rows)
     sealed, files = bundle.seal(
         trained.files, model=spec.name, train_key=key, snapshot=snapshot_id, label=spec.label.column
     )
-    _keep(store, sealed, files)
+    keep_bundle(store, sealed, files)
     tags = {
         "evergreen.request": request_id,
         "evergreen.snapshot": snapshot_id,
@@ -91,7 +100,8 @@ def train(
     }
     fence.check(ledger, lease)
     length = choice.chosen if choice else format_duration(bounds.train_end - bounds.start)
-    run = _record(spec, registry, trained, provenance, tags, {"rows": rows.height, "window": length})
+    run = registry.start_run(spec.name, request_id, tags)
+    log_training(declared, registry, run, trained, provenance, {"rows": rows.height, "window": length})
     if choice:
         registry.log_file(run, "training/window_choice.json", as_text(choice).encode())
     fence.check(ledger, lease)
@@ -112,7 +122,12 @@ def train(
         verdict=None,
         generation_seen=0,
         created_at=now,
-        made_with={**asdict(provenance), **({KEPT_AS: as_text(choice)} if choice else {})},
+        made_with={
+            **asdict(provenance),
+            "engine": trained.engine,
+            **({KEPT_AS: as_text(choice)} if choice else {}),
+            **({TUNED: json.dumps(dict(tuned), sort_keys=True)} if tuned else {}),
+        },
     )
     registry.describe(run, version_note(spec, candidate, bounds))
     return ledger.models.add_candidate(candidate, lease=lease)
@@ -150,76 +165,11 @@ def _known(ledger: Ledger, registry: Registry, known: Candidate, request: Trigge
     raise RunEnds(reason, served=True)
 
 
-def _read(spec: ModelSpec, snapshots: Snapshots, snapshot: Snapshot, start: datetime, bounds: Window) -> pl.DataFrame:
-    """The rows from then to the end of training, in order of event time."""
-    import polars as pl
-
-    parts = parts_between(snapshot.parts, start, bounds.train_end) or snapshot.parts[:1]
-    frame = snapshots.read(parts, spec.columns)
-    return frame.filter(pl.col(spec.source.event_time).is_between(start, bounds.train_end))
-
-
-def _training_rows(
-    spec: ModelSpec, snapshot: Snapshot, rows: pl.DataFrame, bounds: Window, choice: Choice | None
-) -> pl.DataFrame:
-    rows = within(spec, rows, choice.spans) if choice else rows
-    if rows.height:
-        return rows
-    raise EmptyWindow(
-        f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
-        found=f"none of the snapshot's {snapshot.rows:,} rows",
-        allowed="at least one row older than the holdout and label.arrives_after",
-        do="Wait for more data, shorten window.holdout.length, or look at what the source holds before that time.",
-    )
-
-
-def _keep(store: Store, sealed: str, files: Mapping[str, bytes]) -> None:
-    """The manifest last: where it is, all is."""
-    for name in sorted(files, key=lambda name: name == bundle.MANIFEST):
-        store.put(bundle.key(sealed, name), files[name])
-
-
-def _record(
-    spec: ModelSpec,
-    registry: Registry,
-    trained: TrainedModel,
-    made_with: Provenance,
-    tags: Mapping[str, str],
-    fitted_on: Mapping[str, Any],
-) -> str:
-    run = registry.start_run(spec.name, tags["evergreen.request"], tags)
-    registry.log(
-        run,
-        params={
-            **trained.params,
-            "features": ", ".join(spec.features.columns),
-            **fitted_on,
-            "data_end": trained.data_end.isoformat(),
-        },
-        metrics=trained.metrics,
-        tags={
-            "evergreen.code_revision": made_with.code_revision,
-            "evergreen.lock_hash": made_with.lock_hash,
-            "evergreen.folder_hash": made_with.folder_hash,
-            "evergreen.image": made_with.image,
-            "evergreen.spec_sha256": made_with.spec_sha256,
-        },
-    )
-    shares = sorted(trained.importances.items(), key=lambda item: -item[1])
-    registry.log_file(run, "training/importances.csv", _csv(["feature", "share_of_gain"], shares))
-    curve = zip(
-        range(1, 1 + max(map(len, trained.history.values()), default=0)), *trained.history.values(), strict=False
-    )
-    registry.log_file(run, "training/history.csv", _csv(["round", *trained.history], curve))
-    registry.log_file(run, "training/spec.json", spec_json(spec))
-    for path, picture in trained.plots.items():
-        registry.log_file(run, path, picture)
-    return run
-
-
-def _csv(header: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def _refuse_empty(spec: ModelSpec, snapshot: Snapshot, rows: Rows, bounds: Window) -> None:
+    if not rows.height:
+        raise EmptyWindow(
+            f"{spec.name}: training window {bounds.start:%Y-%m-%d %H:%M} to {bounds.train_end:%Y-%m-%d %H:%M} UTC",
+            found=f"none of the snapshot's {snapshot.rows:,} rows",
+            allowed="at least one row older than the holdout and label.arrives_after",
+            do="Wait for more data, shorten window.holdout.length, or look at what the source holds before that time.",
+        )

@@ -60,6 +60,7 @@ def build_app(platform: Platform) -> FastAPI:
         ("/models/{model}/versions/{version:int}", pages.version),
         ("/models/{model}/versions/{version:int}/report", pages.report),
         ("/models/{model}/versions/{version:int}/{name}.svg", pages.chart),
+        ("/models/{model}/data-docs/{request_id}", pages.data_docs),
         ("/models/{model}/releases/{release_id}", pages.release),
         ("/models/{model}/snapshots/{snapshot_id}", pages.snapshot),
         ("/{path:path}", pages.nowhere),
@@ -134,6 +135,11 @@ class Pages:
     def report(self, request: Request, model: str, version: int) -> Response:
         """The newest report on one version's answers, as `evergreen report` made it."""
         data = reading.report(self._platform, model, version)
+        return HTMLResponse(data, headers=_headers(CHART_POLICY))
+
+    def data_docs(self, request: Request, model: str, request_id: str) -> Response:
+        """What validation found in the rows of a request that it stopped, by Great Expectations' renderers."""
+        data = reading.data_docs(self._platform, model, request_id)
         return HTMLResponse(data, headers=_headers(CHART_POLICY))
 
     def release(self, request: Request, model: str, release_id: str) -> Response:

@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from evergreen.core import data_docs as docs
 from evergreen.core import evidence as ev
 from evergreen.core import verdict_json
 from evergreen.core.history import HistoryEntry, history_of
@@ -25,6 +26,7 @@ from evergreen.core.records import (
     TriggerRequest,
 )
 from evergreen.core.reported import FILE as REPORT
+from evergreen.core.retention import QUARANTINE
 from evergreen.core.status import ModelStatus, facts_of, status_of
 from evergreen.core.trial_status import TrialStatus, trial_of, trials
 from evergreen.ui.watched import Watched, watched
@@ -90,6 +92,14 @@ class ReportOf:
 
 
 @dataclass(frozen=True)
+class StoppedRequest:
+    """The newest request that validation stopped, and when: it has data docs."""
+
+    request_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """All that the page of one model shows, newest first."""
 
@@ -101,6 +111,7 @@ class ModelPage:
     candidates: list[Candidate]
     watched: Watched
     reported: ReportOf | None
+    stopped: StoppedRequest | None
     with_evidence: frozenset[int]
     history: list[HistoryEntry]
     more: bool
@@ -147,6 +158,7 @@ def model_page(platform: Platform, model: str, now: datetime) -> ModelPage:
         candidates=shown,
         watched=watched(ledger, model, spec, candidates, now),
         reported=_reported(platform, model),
+        stopped=_stopped(platform, model),
         with_evidence=_with_evidence(platform, model),
         history=history[:MOST_EVENTS],
         more=len(history) > MOST_EVENTS or len(candidates) > MOST_CANDIDATES,
@@ -198,6 +210,25 @@ def report(platform: Platform, model: str, version: int) -> bytes:
         pass
     what = f"{model} version {version} has no report: `evergreen report {model}` makes one of the champion"
     raise NotThere(what, [_to_version(model, version)])
+
+
+def data_docs(platform: Platform, model: str, request_id: str) -> bytes:
+    """The page on a request that validation stopped."""
+    try:
+        if _plain(model) and _plain(request_id):
+            return platform.store().get(docs.key(model, request_id))
+    except KeyError:
+        pass
+    what = f"{model[:60]} has no data docs of request '{request_id[:80]}'"
+    why = "They are kept for a while where validation stopped a run; `evergreen data-docs` makes those of any other"
+    raise NotThere(f"{what}. {why}", [(model, f"/models/{model}")] if _plain(model) else [])
+
+
+def _stopped(platform: Platform, model: str) -> StoppedRequest | None:
+    """The newest page of a request that validation stopped."""
+    listed = platform.store().listing(f"{QUARANTINE}{model}/")
+    newest = max((file for file in listed if docs.request_of(file.key)), key=lambda file: file.modified, default=None)
+    return StoppedRequest(docs.request_of(newest.key), newest.modified) if newest else None
 
 
 def _reported(platform: Platform, model: str) -> ReportOf | None:

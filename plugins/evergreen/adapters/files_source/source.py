@@ -79,18 +79,33 @@ class FilesSource:
         """How many rows have `after < event_time <= until` (no lower bound for none)."""
         return sum(self._count(file, after, until) for file in self._files())
 
-    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+    def estimate(self, start: datetime, end: datetime) -> int:
+        """How many rows the files have that reach into this stretch: of Parquet their footers tell."""
+        return sum(file.timed for file in self._files() if file.overlaps(start, end))
+
+    def types(self, columns: Sequence[str], start: datetime, end: datetime) -> dict[str, pl.DataType]:
+        """The types of these columns over all files, in their order."""
+        return self._types(self._files(columns), dict.fromkeys(columns))
+
+    def read(
+        self,
+        columns: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        types: Mapping[str, pl.DataType] | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks.
 
         Files whose times overlap are merged; of others one at a time is in memory.
         """
         clock = self._source.event_time
         files = self._files(columns)
-        types = self._types(files, dict.fromkeys([*columns, clock]))
+        kinds = self._types(files, dict.fromkeys([*columns, clock]))
         wanted = sorted((f for f in files if f.overlaps(start, end)), key=lambda f: (f.oldest, f.path))
-        waiting = pl.DataFrame(schema=types)
+        waiting = pl.DataFrame(schema=kinds)
         for file, following in zip(wanted, [*wanted[1:], None], strict=False):
-            rows = self._rows(file, types, start, end)
+            rows = self._rows(file, kinds, start, end)
             waiting = pl.concat([waiting, rows]).sort(clock, maintain_order=True)
             ready = waiting if following is None else waiting.filter(pl.col(clock) < following.oldest)
             yield from ready.select(columns).iter_slices(self._chunk_rows)

@@ -12,6 +12,7 @@ from evergreen.adapters.ledger.models import SqlModels
 from evergreen.adapters.ledger.notices import SqlNotices
 from evergreen.adapters.ledger.points import SqlPoints
 from evergreen.adapters.ledger.pools import SqlPools
+from evergreen.adapters.ledger.pulled_days import SqlPulledDays
 from evergreen.adapters.ledger.releases import SqlReleases
 from evergreen.adapters.ledger.replicas import SqlReplicas
 from evergreen.adapters.ledger.requests import SqlTriggerRequests
@@ -19,6 +20,7 @@ from evergreen.adapters.ledger.settings import SqlSettings
 from evergreen.adapters.ledger.slot_events import SqlSlotEvents
 from evergreen.adapters.ledger.tokens import SqlTokens
 from evergreen.adapters.ledger.trials import SqlTrials
+from evergreen.adapters.ledger.tunings import SqlTunings
 from evergreen.adapters.ledger.upgrade import upgrade
 from evergreen.core.ports import Ledger
 
@@ -49,4 +51,6 @@ def open_ledger(url: str) -> Ledger:
         pools=SqlPools(database),
         points=SqlPoints(database),
         alerts=SqlAlerts(database),
+        pulled_days=SqlPulledDays(database),
+        tunings=SqlTunings(database),
     )

@@ -36,6 +36,11 @@ class SqlLeases:
         with self._database.write() as connection:
             connection.execute(update(t).where(t.c.model == model, t.c.holder == holder).values(holder=None))
 
+    def release_all(self, holder: str) -> None:
+        """Give up all that this holder has."""
+        with self._database.write() as connection:
+            connection.execute(update(t).where(t.c.holder == holder).values(holder=None))
+
     def get(self, model: str) -> Lease | None:
         """The lease, expired or not; none where it was given up."""
         with self._database.read() as connection:

@@ -27,13 +27,21 @@ from evergreen.adapters.ledger.tables import champion as ch
 from evergreen.adapters.ledger.tables import release as r
 from evergreen.adapters.ledger.tables import trip
 from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
-from evergreen.core.records import REFUSED, ApprovalState, Candidate, CandidateState, Release, ReleaseKind, RolloutState
+from evergreen.core.records import (
+    NEVER_RELEASED,
+    ApprovalState,
+    Candidate,
+    CandidateState,
+    Release,
+    ReleaseKind,
+    RolloutState,
+)
 from evergreen.core.verdict_json import digest
 
 
 def refuse(connection: Connection, candidate: Candidate, state: CandidateState) -> None:
     """Raise EvergreenError for a candidate that may not be released."""
-    if state in REFUSED or (state is CandidateState.TO_OVERRIDE and not _is_approved(connection, candidate)):
+    if state in NEVER_RELEASED or (state is CandidateState.TO_OVERRIDE and not _is_approved(connection, candidate)):
         raise may_not(candidate.model, candidate.version, state)
 
 

@@ -40,7 +40,7 @@ from evergreen.adapters.ledger.tables import release as r
 from evergreen.adapters.ledger.tables import release_event as e
 from evergreen.core import records
 from evergreen.core.records import (
-    REFUSED,
+    NEVER_RELEASED,
     Candidate,
     CandidateState,
     Champion,
@@ -127,7 +127,7 @@ class SqlReleases:
             kept, state = _locked(connection, release_id)
             if kept.state not in _UNDER_WAY:
                 return kept
-            if state in REFUSED:
+            if state in NEVER_RELEASED:
                 raise may_not(kept.model, kept.version, state)
             check_not_tripped(connection, kept)
             live = replace(kept, state=RolloutState.LIVE, generation=kept.seen + 1, released_at=now)

@@ -1,4 +1,4 @@
-"""Rows as XGBoost takes them: which have a label, which are the tail, and a feature's values as serving sends them.
+"""Rows as XGBoost takes them: which have a label, and a feature's values as serving sends them.
 
 Categories go in as `pl.Enum` of the sorted values seen in these rows; the bundle keeps that list, and serving sends
 a value's index in it. A value that is not in the list is a missing value, here and there.
@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import xgboost as xgb
-
-from evergreen.core.trainable import refuse_label
 
 if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
@@ -28,19 +26,6 @@ def has_label(spec: ModelSpec) -> pl.Expr:
     return label.is_not_null() & label.cast(pl.Float64).is_not_nan()
 
 
-def label_of(spec: ModelSpec, rows: pl.DataFrame) -> np.ndarray:
-    """The labels as float64."""
-    return rows[spec.label.column].cast(pl.Float64).to_numpy()
-
-
-def split(spec: ModelSpec, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Older rows to grow trees on, and the newest to stop by. Raises TrainingRefused if the older cannot be used."""
-    cut = rows.height - max(1, round(rows.height * TAIL))
-    head, tail = rows.head(cut), rows.tail(rows.height - cut)
-    refuse_label(spec, head)
-    return head, tail
-
-
 def categories_of(spec: ModelSpec, rows: pl.DataFrame) -> Categories:
     """What each categorical feature's values are, sorted."""
 
@@ -53,11 +38,14 @@ def categories_of(spec: ModelSpec, rows: pl.DataFrame) -> Categories:
 def inputs_of(rows: pl.DataFrame, categories: Categories) -> pl.DataFrame:
     """The features: Float32, and Enum. A category that is not in the list becomes a missing value."""
     return rows.select(
-        pl.col(name).cast(pl.Float32)
-        if known is None
-        else pl.col(name).cast(pl.String).cast(pl.Enum(known), strict=False)
+        pl.col(name).cast(pl.Float32) if known is None else _category(rows.schema[name], name, pl.Enum(known))
         for name, known in categories.items()
     )
+
+
+def _category(found: pl.DataType, name: str, wanted: pl.Enum) -> pl.Expr:
+    column = pl.col(name)
+    return column if found == wanted else column.cast(pl.String).cast(wanted, strict=False)
 
 
 def predict(booster: xgb.Booster, inputs: pl.DataFrame) -> np.ndarray:

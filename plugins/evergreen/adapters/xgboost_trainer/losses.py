@@ -42,6 +42,20 @@ def open_losses(file: bytes) -> tuple[xgb.Booster, list[str]]:
     return booster, json.loads(booster.attributes()["features"])
 
 
+def with_categories(file: bytes, known: Categories) -> bytes:
+    """The file for a bundle whose schema may have other categories: these are the ones that the booster was fitted on,
+    and in their order."""
+    booster, seen = open_losses(file)
+    booster.set_attr(categories=json.dumps({name: known[name] for name in seen}))
+    return bytes(booster.save_raw("ubj"))
+
+
+def own_categories(booster: xgb.Booster) -> Categories:
+    """What with_categories kept; empty where they are those of the bundle's schema."""
+    found: Categories = json.loads(booster.attributes().get("categories") or "{}")
+    return found
+
+
 def expected_losses(
     booster: xgb.Booster, categories: Categories, frame: pl.DataFrame, prediction: np.ndarray
 ) -> np.ndarray:

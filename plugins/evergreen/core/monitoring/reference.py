@@ -7,14 +7,14 @@ the early-stopping tail: the newest rows of training, on which no tree was grown
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evergreen.core.errors import NotComparable
 from evergreen.core.metrics import Task
-from evergreen.core.monitoring.bins import Bins, NumberBins, as_json, from_json
+from evergreen.core.monitoring.bins import Bins, CategoryBins, NumberBins, as_json, from_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,21 @@ def from_bytes(data: bytes) -> Reference:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{REFERENCE}: found {error}; allowed: what this version of Evergreen writes") from error
+
+
+def with_categories(data: bytes, features: Sequence[Mapping[str, Any]]) -> bytes:
+    """The file for a bundle whose schema has these features: categories that it did not know are counted 0 times."""
+    known = {feature["name"]: feature.get("categories") for feature in features}
+    found = from_bytes(data)
+    return to_bytes(replace(found, features=tuple(_recounted(bins, known.get(bins.name)) for bins in found.features)))
+
+
+def _recounted(bins: Bins, categories: Sequence[str] | None) -> Bins:
+    if not isinstance(bins, CategoryBins) or categories is None:
+        return bins
+    counted = dict(zip(bins.categories, bins.counts, strict=False))
+    counts = [counted.get(one, 0) for one in categories]
+    return replace(bins, categories=tuple(categories), counts=(*counts, *bins.counts[len(bins.categories) :]))
 
 
 def refuse_without_losses(files: Mapping[str, bytes]) -> None:

@@ -29,6 +29,7 @@ from evergreen.core.ports.ledger import (
     Notices,
     Points,
     Pools,
+    PulledDays,
     Releases,
     Replicas,
     Settings,
@@ -36,13 +37,15 @@ from evergreen.core.ports.ledger import (
     Tokens,
     Trials,
     TriggerRequests,
+    Tunings,
 )
 from evergreen.core.ports.logged import LoggedParts, LoggedRow, PartWriter, Predictions, Removed
-from evergreen.core.ports.registry import Aliases, Registry
+from evergreen.core.ports.registry import Aliases, LoggedTrial, Registry
 from evergreen.core.ports.runs import Runs, RunState
 from evergreen.core.ports.serving_counters import Served, ServingCounters
 from evergreen.core.ports.training import TrainedModel, Trainer
-from evergreen.core.ports.validation import ExpectationResult, ValidationReport, Validator
+from evergreen.core.ports.tuning import Bench, Benches, FoldScore, Studies, Study, TrialLost
+from evergreen.core.ports.validation import ExpectationResult, PartRows, ValidationReport, Validator, WindowFacts
 
 __all__ = [
     "GRACE",
@@ -50,23 +53,29 @@ __all__ = [
     "Aliases",
     "Answer",
     "Approvals",
+    "Bench",
+    "Benches",
     "Door",
     "EdgeProxy",
     "EdgeServer",
     "Events",
     "ExpectationResult",
+    "FoldScore",
     "Heartbeats",
     "Holds",
     "Leases",
     "Ledger",
     "LoggedParts",
     "LoggedRow",
+    "LoggedTrial",
     "Models",
     "Notices",
+    "PartRows",
     "PartWriter",
     "Points",
     "Pools",
     "Predictions",
+    "PulledDays",
     "Registry",
     "RehearsalSlots",
     "Releases",
@@ -86,11 +95,16 @@ __all__ = [
     "Source",
     "Store",
     "StoredFile",
+    "Studies",
+    "Study",
     "Tokens",
     "TrainedModel",
     "Trainer",
+    "TrialLost",
     "Trials",
     "TriggerRequests",
+    "Tunings",
     "ValidationReport",
     "Validator",
+    "WindowFacts",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from evergreen.core.records import Part
@@ -26,10 +27,24 @@ class Source(Protocol):
     def count(self, after: datetime | None, until: datetime) -> int:
         """How many rows have `after < event_time <= until` (no lower bound for none)."""
 
-    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
+    def estimate(self, start: datetime, end: datetime) -> int:
+        """About how many rows have `start <= event_time <= end`, asked in the cheapest way that the source knows."""
+
+    def types(self, columns: Sequence[str], start: datetime, end: datetime) -> Mapping[str, pl.DataType]:
+        """The types of these columns, in their order, in all rows with `start <= event_time <= end`."""
+
+    def read(
+        self,
+        columns: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        types: Mapping[str, pl.DataType] | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks.
 
-        `event_time` comes as Datetime("us", "UTC"); the types of one column agree over all chunks.
+        `event_time` comes as Datetime("us", "UTC"); the types of one column agree over all chunks. `types` are those
+        of a longer stretch (see types): where only a part of it is read, they must not be told from the part.
         """
 
 
@@ -76,8 +91,22 @@ class Snapshots(Protocol):
     def write(self, model: str, frame: pl.DataFrame, event_time: str, key: str) -> tuple[Part, ...]:
         """Split by day of event time (UTC), sort by (event time, key), hash, store what is not there yet."""
 
+    def touch(self, part: Part) -> bool:
+        """Whether a part that was written before is there; it is needed again, so it counts as new."""
+
     def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The parts' rows, in order of day. SourceError if a stored part's hash is not the recorded one."""
+
+    def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The same part by part, one in memory at a time. SourceError comes with the part that it is about."""
+
+    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Some columns of one part, not compared with its hash: for what is only looked at, never kept or learned from.
+        SourceError if it cannot be read at all.
+        """
+
+    def key_hashes(self, part: Part, key: str) -> np.ndarray:
+        """64 bits of each key of a part, in order of its rows; equal keys of any parts have equal ones. As skim."""
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""

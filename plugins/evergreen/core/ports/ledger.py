@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evergreen.core.ports.ledger_monitoring import Alerts, Points
+from evergreen.core.ports.ledger_pulled import PulledDays
 from evergreen.core.ports.ledger_releases import Approvals, Holds, Releases, Replicas
 from evergreen.core.ports.ledger_requests import Leases, Models, TriggerRequests
 from evergreen.core.ports.ledger_told import Events, Heartbeats, Notices, SlotEvents, Tokens
 from evergreen.core.ports.ledger_trials import Pools, Settings, Trials
+from evergreen.core.ports.ledger_tunings import Tunings
 
 __all__ = [
     "Alerts",
@@ -22,6 +24,7 @@ __all__ = [
     "Notices",
     "Points",
     "Pools",
+    "PulledDays",
     "Releases",
     "Replicas",
     "Settings",
@@ -29,6 +32,7 @@ __all__ = [
     "Tokens",
     "Trials",
     "TriggerRequests",
+    "Tunings",
 ]
 
 
@@ -53,3 +57,5 @@ class Ledger:
     pools: Pools
     points: Points
     alerts: Alerts
+    pulled_days: PulledDays
+    tunings: Tunings

@@ -94,6 +94,9 @@ class Leases(Protocol):
     def release(self, model: str, holder: str) -> None:
         """Give it up; nothing happens if it is not held by this holder."""
 
+    def release_all(self, holder: str) -> None:
+        """Give up all that this holder has: its model's lease, and its places (core.spec_limits)."""
+
     def get(self, model: str) -> Lease | None:
         """The lease, expired or not."""
 

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class LoggedTrial:
+    """A run below another one: one trial of a tuning. `name` is its own below that run."""
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    failed: bool = False
 
 
 class Aliases(Protocol):
@@ -38,6 +50,15 @@ class Registry(Aliases, Protocol):
 
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
         """Store an artifact of the run ('validation/result.json')."""
+
+    def find_run(self, model: str, name: str) -> str | None:
+        """The id of the run with this name in the model's experiment; none where there is none, and none is made."""
+
+    def logged_file(self, run_id: str, path: str) -> bytes:
+        """An artifact of the run. KeyError where it has none at this path, or there is no such run."""
+
+    def log_trials(self, run_id: str, trials: Sequence[LoggedTrial]) -> None:
+        """Keep each as an ended run of its own below this one; those that are there by their name stay as they are."""
 
     def register(self, model: str, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> int:
         """The version that this run registered with these tags; registers one if there is none yet."""

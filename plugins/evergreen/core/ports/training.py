@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from evergreen.core.rows import Rows
     from evergreen.core.spec import ModelSpec
 
 
@@ -26,17 +27,28 @@ class TrainedModel:
     importances: Mapping[str, float]
     history: Mapping[str, Sequence[float]]  # metric by boosting round, on the fitted rows and on the tail
     plots: Mapping[str, bytes] = field(default_factory=dict)  # PNG by artifact path
+    engine: str = "local"  # how the rows were held: training.engine, with auto decided
 
 
 class Trainer(Protocol):
     """Fits a model, and scores rows with one that was fitted."""
 
-    def fit(self, spec: ModelSpec, frame: pl.DataFrame) -> TrainedModel:
-        """Fit on the frame, which is in order of event time; its newest rows are the early-stopping tail.
+    def fit(self, spec: ModelSpec, rows: Rows) -> TrainedModel:
+        """Fit on the rows, which are in order of event time; the newest are the early-stopping tail.
 
-        Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used.
-        The same frame and spec give the same files. Among them is what the monitor measures against: reference.json
+        Raises TrainingRefused for one class, an all-null label or a feature of a type that cannot be used, and where
+        they would need more memory than there is (core.memory_estimate).
+        The same rows and spec give the same files, however they are cut into parts; a cluster's trees (engine dask) are
+        its own. Among them is what the monitor measures against: reference.json
         (core.monitoring.reference), and for a regression loss.ubj (`expected_losses`).
+        """
+
+    def refit(self, spec: ModelSpec, rows: Rows, rounds: int, files: Mapping[str, bytes]) -> TrainedModel:
+        """Fit so many rounds on all of the rows, without a tail. `files`: of the bundle that was judged before.
+
+        Nothing is measured: metrics and history are empty, and reference.json and loss.ubj are those of `files`, whose
+        booster had not seen the rows that they tell of. Features and categories are those of the rows. Raises
+        TrainingRefused as `fit` does, and for a class that the judged one does not know.
         """
 
     def try_out(self, spec: ModelSpec, frame: pl.DataFrame, ahead: pl.DataFrame) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evergreen.core.records.candidates import (
     ENDED,
+    NEVER_RELEASED,
     REFUSED,
     Candidate,
     CandidateState,
@@ -37,6 +38,7 @@ from evergreen.core.records.people import (
     Hold,
     HoldEvent,
 )
+from evergreen.core.records.pulled import PulledDay
 from evergreen.core.records.releases import (
     ON_TRIAL,
     Champion,
@@ -73,6 +75,7 @@ from evergreen.core.records.trials import (
     Trip,
     TripKind,
 )
+from evergreen.core.records.tunings import TuningResult
 
 __all__ = [
     "ALL",
@@ -82,6 +85,7 @@ __all__ = [
     "ENDED",
     "FLEET",
     "LATENCY_BOUNDS",
+    "NEVER_RELEASED",
     "ON_TRIAL",
     "PREDICTION_BINS",
     "REFUSED",
@@ -110,6 +114,7 @@ __all__ = [
     "Part",
     "PoolChange",
     "PoolEvent",
+    "PulledDay",
     "Release",
     "ReleaseEvent",
     "ReleaseKind",
@@ -127,6 +132,7 @@ __all__ = [
     "Trip",
     "TripKind",
     "Truth",
+    "TuningResult",
     "UserMetric",
     "Verdict",
     "own_run_id",

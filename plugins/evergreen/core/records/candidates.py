@@ -12,6 +12,9 @@ class CandidateState(StrEnum):
     """trained → passed | rejected (by its gates) | not_judged; passed → released | declined (by a person);
     released → rolled_back. Rejected, declined, released and rolled back block the train key.
 
+    One whose gates passed and that was fitted again on all rows (core.refitting) ends as refitted: from then on that
+    other version is judged, asked about and released.
+
     A rejected one that a person wants all the same is judged anew and waits as to_override: an approval releases it,
     anything else makes it rejected again.
     """
@@ -24,10 +27,13 @@ class CandidateState(StrEnum):
     DECLINED = "declined"
     RELEASED = "released"
     ROLLED_BACK = "rolled_back"
+    REFITTED = "refitted"
 
 
 REFUSED = frozenset({CandidateState.REJECTED, CandidateState.DECLINED, CandidateState.ROLLED_BACK})
-ENDED = frozenset({*REFUSED, CandidateState.RELEASED})  # nothing comes after, unless it is reopened
+# Nothing comes after, unless it is reopened.
+ENDED = frozenset({*REFUSED, CandidateState.RELEASED, CandidateState.REFITTED})
+NEVER_RELEASED = frozenset({*REFUSED, CandidateState.REFITTED})
 
 
 class GateState(StrEnum):
@@ -145,7 +151,8 @@ class Candidate:
     `bundle` is the sha256 of the bundle's manifest, and its address in the store.
     `data_end` is the newest event time that the booster was fitted on. `made_with`: code_revision, image, lock_hash,
     folder_hash, spec_sha256 (core.train_key.Provenance), empty for versions that are older than this field. One that
-    was recalled (core.recalling) has those of the version whose bundle it has, and names it there.
+    was recalled (core.recalling) has those of the version whose bundle it has, and names it there; so has one that was
+    fitted again (core.refitting).
     """
 
     model: str

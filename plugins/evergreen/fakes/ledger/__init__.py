@@ -10,12 +10,14 @@ from evergreen.fakes.ledger.holds import InMemoryHolds
 from evergreen.fakes.ledger.leases import InMemoryLeases
 from evergreen.fakes.ledger.models import InMemoryModels
 from evergreen.fakes.ledger.points import InMemoryPoints
+from evergreen.fakes.ledger.pulled_days import InMemoryPulledDays
 from evergreen.fakes.ledger.releases import InMemoryReleases
 from evergreen.fakes.ledger.replicas import InMemoryReplicas
 from evergreen.fakes.ledger.requests import InMemoryTriggerRequests
 from evergreen.fakes.ledger.slot_events import InMemorySlotEvents
 from evergreen.fakes.ledger.tokens import InMemoryTokens
 from evergreen.fakes.ledger.trials import InMemoryPools, InMemorySettings, InMemoryTrials
+from evergreen.fakes.ledger.tunings import InMemoryTunings
 
 
 def in_memory_ledger() -> Ledger:
@@ -41,4 +43,6 @@ def in_memory_ledger() -> Ledger:
         pools=InMemoryPools(),
         points=InMemoryPoints(),
         alerts=InMemoryAlerts(),
+        pulled_days=InMemoryPulledDays(leases),
+        tunings=InMemoryTunings(leases),
     )

@@ -35,6 +35,11 @@ class InMemoryLeases:
             if model in self._rows and self._rows[model].holder == holder:
                 self._given_up.add(model)
 
+    def release_all(self, holder: str) -> None:
+        """Give up all that this holder has."""
+        with self._lock:
+            self._given_up |= {model for model, lease in self._rows.items() if lease.holder == holder}
+
     def get(self, model: str) -> Lease | None:
         """The lease, expired or not; none where it was given up."""
         return None if model in self._given_up else self._rows.get(model)

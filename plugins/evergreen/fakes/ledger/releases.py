@@ -9,8 +9,8 @@ from typing import Any
 
 from evergreen.core.errors import EvergreenError, PromotionConflict, TrialTripped
 from evergreen.core.records import (
+    NEVER_RELEASED,
     ON_TRIAL,
-    REFUSED,
     ApprovalState,
     Candidate,
     CandidateState,
@@ -110,7 +110,7 @@ class InMemoryReleases:
             if kept not in self._under_way():
                 return kept
             state = self._models.candidate(kept.model, kept.version).state
-            if state in REFUSED:
+            if state in NEVER_RELEASED:
                 raise _may_not(kept.model, kept.version, state)
             if self._trials.trips([release_id]):
                 raise TrialTripped(kept.model, kept.version)
@@ -200,7 +200,7 @@ class InMemoryReleases:
         return [r for r in self.history(model) if r.version == version]
 
     def _refuse(self, candidate: Candidate, state: CandidateState) -> None:
-        if state in REFUSED or (state is CandidateState.TO_OVERRIDE and not self._is_approved(candidate)):
+        if state in NEVER_RELEASED or (state is CandidateState.TO_OVERRIDE and not self._is_approved(candidate)):
             raise _may_not(candidate.model, candidate.version, state)
 
     def _is_approved(self, candidate: Candidate) -> bool:

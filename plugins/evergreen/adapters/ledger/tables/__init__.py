@@ -14,6 +14,7 @@ from evergreen.adapters.ledger.tables.releasing import (
 from evergreen.adapters.ledger.tables.retraining import candidate, lease, snapshot, trigger_request
 from evergreen.adapters.ledger.tables.serving import caller_token, pool_event, replica, serving_settings, slot_event
 from evergreen.adapters.ledger.tables.telling import event, heartbeat, notice
+from evergreen.adapters.ledger.tables.training import pulled_day, tuning
 
 __all__ = [
     "HEAD",
@@ -34,6 +35,7 @@ __all__ = [
     "metric_point",
     "notice",
     "pool_event",
+    "pulled_day",
     "release",
     "release_event",
     "replica",
@@ -43,4 +45,5 @@ __all__ = [
     "snapshot",
     "trigger_request",
     "trip",
+    "tuning",
 ]

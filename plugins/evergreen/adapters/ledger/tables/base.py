@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, text
 
-HEAD = "0006"  # the newest revision
+HEAD = "0007"  # the newest revision
 VERSION_TABLE = "evergreen_alembic_version"  # Optuna keeps an `alembic_version` in the same database
 EMPTY = text("''")  # as SQL: Alembic does not recognise an empty string when it compares
 

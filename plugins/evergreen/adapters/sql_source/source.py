@@ -3,12 +3,13 @@
 Column types are the database's declared ones, never guessed from a chunk, so that a chunk of nulls does not
 change a type. SQLite declares none for a query: there, one look at the window's rows decides for all chunks.
 `event_time` is UTC: a timestamp (with or without zone) or date in Postgres, text in SQLite (core.text_time).
+Postgres is asked about itself through SQLAlchemy, and its rows come as Arrow (postgres_rows).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -18,16 +19,14 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from evergreen.adapters.sql_source import postgres_rows
+from evergreen.adapters.sql_source.postgres_rows import PostgresError
 from evergreen.core import spec
 from evergreen.core.errors import SourceError, SourceUnavailable
 from evergreen.core.text_time import ALLOWED, TextTime
 
 TIME = pl.Datetime("us", "UTC")
 _TRANSIENT = ("locked", "busy", "unable to open", "disk i/o")  # SQLite's own words for 'try again'
-_POSTGRES_TYPES = {  # by the type's fixed object id; any other comes as text or is refused by its values
-    16: pl.Boolean(), 20: pl.Int64(), 21: pl.Int64(), 23: pl.Int64(), 26: pl.Int64(),
-    700: pl.Float64(), 701: pl.Float64(), 1700: pl.Float64(), 1082: pl.Date(), 1114: TIME, 1184: TIME,
-}  # fmt: skip
 _STORED_AS = {"integer": pl.Int64(), "real": pl.Float64(), "text": pl.String(), "null": pl.Float64()}
 
 
@@ -67,23 +66,57 @@ class SqlSource:
                 statement = statement.where(column > upper(after))
             return int(connection.scalar(statement) or 0)
 
-    def read(self, columns: Sequence[str], start: datetime, end: datetime) -> Iterator[pl.DataFrame]:
-        """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks."""
-        names = list(dict.fromkeys([*columns, self._source.event_time]))
+    def estimate(self, start: datetime, end: datetime) -> int:
+        """About how many rows have `start <= event_time <= end`: Postgres is asked what it expects."""
         with self._connected() as connection:
-            rows = self._rows(connection, names)
-            lower, upper = self._bounds(connection, rows)
+            rows = self._rows(connection, [])
             clock = self._time(rows)
-            window = (
-                sa.select(*(rows.c[name] for name in names))
-                .where(clock >= lower(start), clock <= upper(end))
-                .order_by(clock)
-            )
-            types = self._types(connection, window)
-            streamed = connection.execution_options(stream_results=True, yield_per=self._chunk_rows)
-            inside = pl.col(self._source.event_time).is_between(start, end)
-            for block in streamed.execute(window).partitions():
-                yield self._frame(types, block).filter(inside).select(columns)
+            lower, upper = self._bounds(connection, rows)
+            inside = sa.select(clock).where(clock >= lower(start), clock <= upper(end))
+            if self._sqlite:
+                return int(connection.scalar(sa.select(sa.func.count()).select_from(inside.subquery())) or 0)
+            text = inside.compile(connection.engine, compile_kwargs={"literal_binds": True})
+            (plan,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {text}").scalar_one()
+            return int(plan["Plan"]["Plan Rows"])
+
+    def types(self, columns: Sequence[str], start: datetime, end: datetime) -> dict[str, pl.DataType]:
+        """The types of these columns in rows with `start <= event_time <= end`, as read gives them."""
+        with self._connected() as connection:
+            types = self._types(connection, self._window(connection, columns, start, end))
+        return {name: TIME if name == self._source.event_time else types[name] for name in columns}
+
+    def read(
+        self,
+        columns: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        types: Mapping[str, pl.DataType] | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Rows with `start <= event_time <= end`, in order of event time, in bounded chunks.
+
+        `types` are those of a longer stretch (see types), of which this one is a part.
+        """
+        with self._connected() as connection:
+            window = self._window(connection, columns, start, end)
+            if self._sqlite:
+                known = types if types and self._source.event_time in types else self._types(connection, window)
+                inside = pl.col(self._source.event_time).is_between(start, end)
+                for block in self._blocks(connection, window):
+                    yield self._frame(known, block).filter(inside).select(columns)
+                return
+            described = _description(connection, window.limit(0))
+        yield from self._postgres_rows(window, described, columns)
+
+    def _window(
+        self, connection: sa.Connection, columns: Sequence[str], start: datetime, end: datetime
+    ) -> sa.Select[Any]:
+        names = list(dict.fromkeys([*columns, self._source.event_time]))
+        rows = self._rows(connection, names)
+        lower, upper = self._bounds(connection, rows)
+        clock = self._time(rows)
+        inside = (clock >= lower(start), clock <= upper(end))
+        return sa.select(*(rows.c[name] for name in names)).where(*inside).order_by(clock)
 
     # ------------------------------------------------------------ connecting
 
@@ -126,6 +159,9 @@ class SqlSource:
         passing = any(word in line.lower() for word in _TRANSIENT) if self._sqlite else True
         if isinstance(error, sa.exc.OperationalError) and passing:
             return self._unavailable(line)
+        return self._wrong_answer(line)
+
+    def _wrong_answer(self, line: str) -> SourceError:
         return self._refused(
             f"an answer that is an error: {line}", "a SELECT that runs", "Correct 'source' in model.yaml."
         )
@@ -214,8 +250,7 @@ class SqlSource:
 
     def _types(self, connection: sa.Connection, window: sa.Select[Any]) -> dict[str, pl.DataType]:
         if not self._sqlite:
-            described = _description(connection, window.limit(0))
-            return {column[0]: _POSTGRES_TYPES.get(column[1], pl.String()) for column in described}
+            return {column[0]: postgres_rows.type_of(column[1]) for column in _description(connection, window.limit(0))}
         declared: dict[str, pl.DataType | None] = {}
         if self._source.table:
             schema, _, name = self._source.table.rpartition(".")
@@ -236,14 +271,32 @@ class SqlSource:
 
     # ------------------------------------------------------------ rows to frames
 
-    def _frame(self, types: dict[str, pl.DataType], block: Sequence[Any]) -> pl.DataFrame:
+    def _postgres_rows(
+        self, window: sa.Select[Any], described: Sequence[Any], columns: Sequence[str]
+    ) -> Iterator[pl.DataFrame]:
+        kinds = {name: type_id for name, type_id, *_ in described}
+        clock = self._source.event_time
+        types = {name: TIME if name == clock else postgres_rows.type_of(kinds[name]) for name in columns}
+        asked = [column for column in window.selected_columns if column.key in types]
+        wanted = window.with_only_columns(*(postgres_rows.as_read(column, kinds[column.key]) for column in asked))
+        try:
+            for rows in postgres_rows.stream(self._url, wanted, types):
+                yield from rows.iter_slices(self._chunk_rows)
+        except PostgresError as error:
+            raise (self._unavailable(error.line) if error.passing else self._wrong_answer(error.line)) from error
+
+    def _blocks(self, connection: sa.Connection, window: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+        streamed = connection.execution_options(stream_results=True, yield_per=self._chunk_rows)
+        return streamed.execute(window).partitions()
+
+    def _frame(self, types: Mapping[str, pl.DataType], block: Sequence[Any]) -> pl.DataFrame:
         columns = zip(types.items(), zip(*block, strict=True), strict=True)
         return pl.DataFrame([self._series(name, kind, values) for (name, kind), values in columns])
 
     def _series(self, name: str, kind: pl.DataType, values: Sequence[Any]) -> pl.Series:
         if name == self._source.event_time:
             return self._times(name, values)
-        if kind == pl.Boolean() and self._sqlite:
+        if kind == pl.Boolean():
             values = [bool(value) if value in (0, 1) else value for value in values]
         try:
             return pl.Series(name, values, dtype=kind, strict=True)
@@ -257,9 +310,6 @@ class SqlSource:
             ) from None
 
     def _times(self, name: str, values: Sequence[Any]) -> pl.Series:
-        if not self._sqlite:
-            moments = [_utc(value) for value in values]
-            return pl.Series(name, moments, dtype=TIME)
         try:
             form = TextTime.of([values[0]])
             text = pl.Series(name, values, dtype=pl.String, strict=True)
