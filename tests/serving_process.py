@@ -35,6 +35,7 @@ class Serving:
         self.token = ""
         self.home, self.port, self._options = home, free_port(), options
         self.folder = home / "serving" / "default"
+        self._workers = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
         self._environment = {**os.environ, "EVERGREEN_HOME": str(home), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         settings = wiring.Settings(home, home, f"sqlite:///{home / 'ledger.db'}", str(home / "store"), "sqlite:///none")
@@ -92,9 +93,12 @@ class Serving:
         return found["version"], found["predictions"][0]
 
     def await_version(self, version: int, model: str = "flight-delay", seconds: float = 20) -> float:
-        """Wait until this version answers; the seconds that took."""
+        """Wait until every worker answers with this version; the seconds that took."""
 
         def answers() -> bool:
+            loaded = [report.loaded.get(model) for report in map(self.report, range(self._workers)) if report]
+            if [released and released.version for released in loaded] != [version] * self._workers:
+                return False
             status, found = self.ask("GET", f"/v2/models/{model}", timeout=seconds)
             return status == 200 and found["versions"] == [str(version)]
 
