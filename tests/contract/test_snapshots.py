@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import polars as pl
 import pytest
 
 from evergreen.adapters.file_store import FileStore
-from evergreen.adapters.parquet_snapshots import ParquetSnapshots, content_hash, content_hashes
+from evergreen.adapters.parquet_snapshots import ParquetSnapshots
+from evergreen.adapters.parquet_snapshots.content_hash import content_hash, content_hashes
 from evergreen.core.errors import SourceError
 from evergreen.core.ports import Snapshots
+from evergreen.core.records import Part
 from evergreen.core.retention import VALIDATED, outdated_findings
 from evergreen.core.snapshot import schema_hash, snapshot_id
 from evergreen.fakes.snapshots import InMemorySnapshots
@@ -72,6 +75,15 @@ def test_each_gives_a_frame_a_day(snapshots: Snapshots) -> None:
     frames = list(snapshots.each(parts[::-1], ["at", "number"]))
     assert [frame.height for frame in frames] == [8, 4]
     assert pl.concat(frames).equals(FRAME.sort("at", "id").select("at", "number"))
+
+
+def test_the_first_rows_of_a_part_have_the_types_of_all(snapshots: Snapshots) -> None:
+    kinds = FRAME.with_columns(kind=pl.lit("b").cast(pl.Enum(["a", "b"])))
+    first, second = snapshots.write("m", kinds, "at", "id")
+    assert snapshots.skim(second, rows=1).equals(kinds.sort("at", "id")[8:9])
+    assert snapshots.skim(second, rows=1).schema == kinds.schema
+    assert snapshots.skim(first, ["number", "id"], rows=3).equals(kinds.sort("at", "id").select("number", "id")[:3])
+    assert snapshots.skim(first, ["id"], rows=99).height == 8
 
 
 def test_each_says_what_is_wrong_with_a_part_once_it_is_its_turn(snapshots: Snapshots) -> None:
@@ -163,19 +175,61 @@ def test_a_file_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     assert [file.stat().st_ino for file in files] == before
 
 
-@pytest.mark.parametrize("left", [None, b"", b"12345678", b"123"])
-def test_hashes_of_keys_that_are_lost_or_damaged_are_made_anew(left: bytes | None) -> None:
+def note_of(store: InMemoryStore, part: Part) -> str:
+    (note,) = (key for key in store.keys(f"{VALIDATED}m/") if str(part.day) in key)
+    return note
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:-8],
+        lambda whole: whole + bytes(8),
+        lambda whole: whole[-64:],  # so many hashes, and nothing else
+        lambda whole: flipped(whole, 0),
+        lambda whole: flipped(whole, len(whole) // 2),
+        lambda whole: flipped(whole, len(whole) - 1),
+    ],
+)
+def test_hashes_of_keys_that_are_damaged_are_made_anew(damage: Callable[[bytes], bytes]) -> None:
     store = InMemoryStore()
     snapshots = ParquetSnapshots(store)
     first, _ = snapshots.write("m", FRAME, "at", "id")
-    before = snapshots.key_hashes(first, "id").tolist()
-    note = next(key for key in store.keys(f"{VALIDATED}m/") if str(first.day) in key)
-    whole = store.get(note)
-    store.remove(note)
-    if left is not None:
-        store.put(note, left)
+    before, whole = snapshots.key_hashes(first, "id").tolist(), store.get(note_of(store, first))
+    store.put(note_of(store, first), damage(whole))
     assert snapshots.key_hashes(first, "id").tolist() == before
-    assert store.get(note) == whole
+    assert store.get(note_of(store, first)) == whole
+
+
+def test_hashes_of_keys_are_kept_and_made_anew_where_they_are_lost_or_those_of_another_part() -> None:
+    store = InMemoryStore()
+    snapshots = ParquetSnapshots(store)
+    first, _ = snapshots.write("m", FRAME, "at", "id")
+    later = FRAME[:8].with_columns(pl.col("at") + timedelta(days=9), pl.col("id").str.to_uppercase())
+    (other,) = snapshots.write("m", later, "at", "id")
+    before, whole = snapshots.key_hashes(first, "id").tolist(), store.get(note_of(store, first))
+    store.put(note_of(store, first), store.get(note_of(store, other)))  # as many, and whole
+    assert snapshots.key_hashes(first, "id").tolist() == before
+    store.remove(note_of(store, first))
+    assert snapshots.key_hashes(first, "id").tolist() == before
+    assert store.get(note_of(store, first)) == whole
+    store.remove(first.key)
+    assert snapshots.key_hashes(first, "id").tolist() == before  # from the note alone
+
+
+def test_no_hashes_are_made_of_a_part_with_another_number_of_rows() -> None:
+    store = InMemoryStore()
+    snapshots = ParquetSnapshots(store)
+    first, second = snapshots.write("m", FRAME, "at", "id")
+    store.remove(note_of(store, first))
+    store.put(first.key, store.get(second.key))
+    with pytest.raises(SourceError, match=f"part {first.key}: found 4 rows; allowed: 8 rows"):
+        snapshots.key_hashes(first, "id")
 
 
 def test_hashes_of_keys_go_with_their_part() -> None:

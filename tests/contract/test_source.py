@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -230,9 +230,48 @@ def test_text_in_a_number_column_is_named(tmp_path: Path) -> None:
         read(source, NOON, NOON + timedelta(hours=9))
 
 
-def test_a_missing_table_is_named_with_the_nearest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_postgres", [False, *([True] if POSTGRES else [])])
+def test_a_missing_table_is_named_with_the_nearest(tmp_path: Path, on_postgres: bool) -> None:
+    url = fill_postgres(POSTGRES or "", ROWS, "date") if on_postgres else fill_sqlite(tmp_path / "w.db", ROWS)
     with pytest.raises(SourceError, match=r"'flight': found no such table \(did you mean 'flights'\?\)"):
-        sqlite(tmp_path, table="flight").watermark()
+        SqlSource(url, a_source(table="flight")).watermark()
+
+
+if POSTGRES:
+
+    @pytest.fixture
+    def elsewhere() -> Iterator[str]:
+        """A URL whose tables are those of another schema."""
+        url = fill_postgres(POSTGRES or "", ROWS, "timestamptz")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as db:
+            db.exec_driver_sql("DROP SCHEMA IF EXISTS elsewhere CASCADE; CREATE SCHEMA elsewhere")
+            db.exec_driver_sql("CREATE TABLE elsewhere.later AS SELECT * FROM flights WHERE id > 'f6'")
+            db.exec_driver_sql("CREATE SEQUENCE elsewhere.looks")
+            yield f"{url}{'&' if '?' in url else '?'}options=-c%20search_path%3Delsewhere"
+            db.exec_driver_sql("DROP SCHEMA elsewhere CASCADE")
+        engine.dispose()
+
+    def test_options_of_the_url_stay(elsewhere: str) -> None:
+        source = SqlSource(elsewhere, a_source(table="later"))
+        assert source.count(None, NOON + timedelta(days=1)) == 3
+        assert pl.concat(read(source, NOON, NOON + timedelta(days=1))).equals(ROWS[7:])
+
+    def test_nothing_is_written_while_rows_are_read(elsewhere: str) -> None:
+        source = SqlSource(elsewhere, a_source(query="SELECT *, nextval('looks') AS look FROM later"))
+        with pytest.raises(SourceError, match=r"answer that is an error: .*nextval\(\) in a read-only"):
+            read(source, NOON, NOON + timedelta(days=1), ["look"])
+
+    def test_an_error_among_the_rows_is_told_from_a_database_that_gives_up(elsewhere: str) -> None:
+        divided = a_source(query="SELECT *, 1 / (CASE id WHEN 'f9' THEN 0 ELSE 1 END) AS one FROM later")
+        with pytest.raises(SourceError, match="answer that is an error: division by zero") as refused:
+            read(SqlSource(elsewhere, divided), NOON, NOON + timedelta(days=1), ["id", "one"])
+        assert not refused.value.retryable
+        slow = a_source(query="SELECT *, pg_sleep(60)::text AS nap FROM later")
+        with pytest.raises(SourceUnavailable, match="statement timeout"):
+            read(
+                SqlSource(f"{elsewhere}%20-c%20statement_timeout%3D300", slow), NOON, NOON + timedelta(days=1), ["nap"]
+            )
 
 
 def test_a_query_that_does_not_run(tmp_path: Path) -> None:

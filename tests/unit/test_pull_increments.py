@@ -20,6 +20,7 @@ from evergreen.fakes.snapshots import InMemorySnapshots
 from evergreen.fakes.source import FakeSource
 from evergreen.fakes.store import InMemoryStore
 from evergreen.steps.pull import pull
+from evergreen.steps.read_days import DayReader
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
@@ -253,3 +254,17 @@ def test_a_window_that_begins_at_midnight_is_whole_days() -> None:
     at = START + 12 * DAY - INSTANT
     world.pull(world.request(12))
     assert {(day.start, day.end) for day in world.kept() if day.day == at.date()} == {(START + 11 * DAY, at)}
+
+
+def test_a_day_that_was_wanted_in_two_pieces_is_read_again_where_it_is_wanted_whole() -> None:
+    world = World(lateness="0s")
+    request = world.ledger.requests.get(world.request(12))
+    reader = DayReader(world.spec, world.ledger, world.source, world.snapshots, request, None)
+    begins, ends = START + 5 * DAY, START + 8 * DAY - INSTANT
+    pieces = [(begins, begins + 1.25 * DAY), (begins + 1.5 * DAY, ends)]  # six hours of the second day are left out
+    for _ in range(2):
+        read = reader.read(pieces, world.spec.columns)
+        assert [day.rows + day.unlabelled for day in read.days] == [96, 73, 96]
+        reader.finish(read)
+    read = reader.read([(begins, ends)], world.spec.columns)
+    assert [day.rows + day.unlabelled for day in read.days] == [96, 96, 96]

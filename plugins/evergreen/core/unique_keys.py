@@ -6,7 +6,8 @@ are looked at themselves. Parts that are known to have no key twice among them a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 AT_ONCE = 4_000_000  # hashes in memory: 32 MB, and as many rows a turn through all parts
-_BITS = 22  # of the map of the new hashes: 4 MB
+_BITS = 23  # of the map of the new hashes: 8 MB
+_READERS = 2  # to read, to check and to search all go on without the interpreter
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,26 @@ def _met(new: Sequence[Keys], old: Sequence[Keys], turn: int, turns: int) -> np.
     """The hashes that stand twice, of those whose turn it is."""
     import numpy as np
 
-    def hashes(parts: Iterable[Keys]) -> Iterable[np.ndarray]:
-        for part in parts:
-            of_part = part.hashes()
-            yield of_part if turns == 1 else of_part[of_part % turns == turn]
+    def hashes(part: Keys) -> np.ndarray:
+        of_part = part.hashes()
+        return of_part if turns == 1 else of_part[of_part % turns == turn]
 
     fresh = np.empty(sum(part.rows for part in new), np.uint64)
     filled = 0
-    for some in hashes(new):
+    for some in map(hashes, new):
         fresh[filled : filled + len(some)] = some
         filled += len(some)
     fresh = fresh[:filled]
     fresh.sort()
     marked = np.zeros(1 << _BITS, bool)
     marked[fresh >> np.uint64(64 - _BITS)] = True
-    met = [fresh[1:][fresh[1:] == fresh[:-1]]]
-    for some in hashes(old):
+
+    def met_by(part: Keys) -> np.ndarray:
+        some = hashes(part)
         maybe = some[marked[some >> np.uint64(64 - _BITS)]]
         at = np.minimum(np.searchsorted(fresh, maybe), max(0, filled - 1))
-        met.append(maybe[fresh[at] == maybe] if filled else maybe[:0])
-    return np.concatenate(met)
+        alike: np.ndarray = maybe[fresh[at] == maybe] if filled else maybe[:0]
+        return alike
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return np.concatenate([fresh[1:][fresh[1:] == fresh[:-1]], *readers.map(met_by, old)])

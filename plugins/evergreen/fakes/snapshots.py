@@ -43,9 +43,9 @@ class InMemorySnapshots:
         for part in sorted(parts, key=lambda part: part.day):
             yield self.read([part], columns)
 
-    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Some columns of one part."""
-        return self.read([part], columns)
+    def skim(self, part: Part, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
+        """Some columns of one part, or of its first rows."""
+        return self.read([part], columns)[:rows]
 
     def key_hashes(self, part: Part, key: str) -> np.ndarray:
         """64 bits of each key of one part."""

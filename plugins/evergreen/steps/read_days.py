@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -39,10 +39,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReadDays:
-    """The days that a window wants, in order, those without a row too, and the types of their columns."""
+    """The days that a window wants, in order, those without a row too, and the types of their columns.
+
+    `in_pieces`: those that it wants in several stretches. What was read of them is no one stretch, so it is not kept.
+    """
 
     days: tuple[PulledDay, ...]
     types: Mapping[str, pl.DataType]
+    in_pieces: Collection[date] = ()
 
     @property
     def rows(self) -> int:
@@ -79,8 +83,8 @@ class DayReader:
         known = self.ledger.pulled_days.of(spec.name, reading)
         could = usable(wanted, known, self.request, spec.source.lateness)
         kept = [day for day in could if day.part is None or self.snapshots.touch(day.part)]
-        fresh = list(self._fresh(_Asked(reading, types, wanted, {day.day for day in kept})))
-        read = ReadDays(tuple(sorted([*kept, *fresh], key=lambda day: day.day)), types)
+        asked = _Asked(reading, types, wanted, {day.day for day in kept})
+        read = ReadDays(tuple(sorted([*kept, *self._fresh(asked)], key=lambda day: day.day)), types, asked.in_pieces)
         try:
             self._check(read, kept)
         except RowsRefused as refused:
@@ -93,7 +97,8 @@ class DayReader:
 
     def finish(self, read: ReadDays) -> None:
         """These days make a snapshot: no key stands twice in them."""
-        done = [replace(day, request_id=self.request.id, finished=True) for day in read.days]
+        whole = [day for day in read.days if day.day not in read.in_pieces]
+        done = [replace(day, request_id=self.request.id, finished=True) for day in whole]
         self.ledger.pulled_days.keep(done, lease=self.lease)
 
     # ------------------------------------------------------------ reading

@@ -6,6 +6,7 @@ or text to text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 from adbc_driver_manager import AdbcStatusCode
+from adbc_driver_manager._reader import AdbcRecordBatchReader
 from adbc_driver_postgresql import StatementOptions, dbapi
 from sqlalchemy.dialects import postgresql
 
@@ -54,6 +56,12 @@ def as_read(column: sa.ColumnElement[object], type_id: int) -> sa.ColumnElement[
     return sa.cast(column, kind).label(column.key)
 
 
+def connect_args(url: sa.URL) -> dict[str, Any]:
+    """What libpq is told besides the URL, or in its place: read-only, in UTC; options of its own stay."""
+    ours = "-c timezone=UTC -c default_transaction_read_only=on"
+    return {"connect_timeout": 10, "options": " ".join([*url.normalized_query.get("options", ()), ours])}
+
+
 def stream(url: sa.URL, select: sa.Select[Any], types: Mapping[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """The rows of a SELECT, batch by batch, in these types. Raises PostgresError."""
     text = str(select.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
@@ -64,9 +72,15 @@ def stream(url: sa.URL, select: sa.Select[Any], types: Mapping[str, pl.DataType]
     ):
         cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_BATCH_BYTES)})
         cursor.execute(text)
-        with closing(cursor.fetch_record_batch()) as batches:
+        with closing(_batches(cursor)) as batches:
             for batch in batches:
                 yield _frame(pl.DataFrame(pl.from_arrow(batch)), types)
+
+
+def _batches(cursor: dbapi.Cursor) -> AdbcRecordBatchReader:
+    """Whose errors are the driver's: those of cursor.fetch_record_batch are Arrow's, and do not tell the SQLSTATE."""
+    handle = cursor.fetch_arrow()  # to be there until it is taken over
+    return AdbcRecordBatchReader._import_from_c(handle.address)
 
 
 def _frame(rows: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -81,8 +95,7 @@ def _in_type(column: pl.Series, kind: pl.DataType) -> pl.Series:
 
 
 def _libpq(url: sa.URL) -> str:
-    """Read-only, in UTC; what the URL asks for besides stays as it is."""
-    ours = {"connect_timeout": "10", "options": "-c timezone=UTC -c default_transaction_read_only=on"}
+    ours = {name: str(value) for name, value in connect_args(url).items()}
     whole = url.set(drivername="postgresql").update_query_dict(ours)
     return whole.render_as_string(hide_password=False).replace("+", "%20")  # libpq takes '+' for itself
 
@@ -98,6 +111,5 @@ def _translated() -> Iterator[None]:
 
 def _first_line(error: dbapi.Error) -> str:
     """The server's or libpq's own words."""
-    text = str(error)
-    said = text[at + 6 :] if (at := text.find("ERROR:")) >= 0 else text
+    said = re.split(r"\b(?:ERROR|FATAL|PANIC):", str(error), maxsplit=1)[-1]
     return (said.strip().splitlines() or ["no message"])[0].strip()[:200]

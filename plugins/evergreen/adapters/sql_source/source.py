@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ from evergreen.core.errors import SourceError, SourceUnavailable
 from evergreen.core.text_time import ALLOWED, TextTime
 
 TIME = pl.Datetime("us", "UTC")
+_Kinds: TypeAlias = Mapping[str, Any]  # all columns, each with the id of its type in Postgres; None in SQLite
 _TRANSIENT = ("locked", "busy", "unable to open", "disk i/o")  # SQLite's own words for 'try again'
 
 
@@ -39,12 +40,13 @@ class SqlSource:
         self._where = f"source '{source.connection}', {what}"
         self._url = self._known(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = sa.create_engine(self._url, poolclass=NullPool, connect_args=self._connect_args())
+        arguments = {"timeout": 30} if self._sqlite else postgres_rows.connect_args(self._url)
+        self._engine = sa.create_engine(self._url, poolclass=NullPool, connect_args=arguments)
 
     def watermark(self) -> datetime | None:
         """The newest event time, none for an empty source."""
         with self._connected() as connection:
-            rows = self._rows(connection, [])
+            rows, _ = self._rows(connection, [])
             newest = connection.scalar(sa.select(sa.func.max(self._time(rows))))
             if newest is None:
                 return None
@@ -58,8 +60,8 @@ class SqlSource:
     def count(self, after: datetime | None, until: datetime) -> int:
         """How many rows have `after < event_time <= until` (no lower bound for none)."""
         with self._connected() as connection:
-            rows = self._rows(connection, [])
-            _, upper = self._bounds(connection, rows)
+            rows, kinds = self._rows(connection, [])
+            _, upper = self._bounds(connection, rows, kinds)
             column = self._time(rows)
             statement = sa.select(sa.func.count()).select_from(rows).where(column <= upper(until))
             if after is not None:
@@ -69,9 +71,9 @@ class SqlSource:
     def estimate(self, start: datetime, end: datetime) -> int:
         """About how many rows have `start <= event_time <= end`: Postgres is asked what it expects."""
         with self._connected() as connection:
-            rows = self._rows(connection, [])
+            rows, kinds = self._rows(connection, [])
             clock = self._time(rows)
-            lower, upper = self._bounds(connection, rows)
+            lower, upper = self._bounds(connection, rows, kinds)
             inside = sa.select(clock).where(clock >= lower(start), clock <= upper(end))
             if self._sqlite:
                 return int(connection.scalar(sa.select(sa.func.count()).select_from(inside.subquery())) or 0)
@@ -82,7 +84,7 @@ class SqlSource:
     def types(self, columns: Sequence[str], start: datetime, end: datetime) -> dict[str, pl.DataType]:
         """The types of these columns in rows with `start <= event_time <= end`, as read gives them."""
         with self._connected() as connection:
-            types = self._types(connection, self._window(connection, columns, start, end))
+            types = self._types(connection, *self._window(connection, columns, start, end))
         return {name: TIME if name == self._source.event_time else types[name] for name in columns}
 
     def read(
@@ -98,25 +100,24 @@ class SqlSource:
         `types` are those of a longer stretch (see types), of which this one is a part.
         """
         with self._connected() as connection:
-            window = self._window(connection, columns, start, end)
+            window, kinds = self._window(connection, columns, start, end)
             if self._sqlite:
-                known = types if types and self._source.event_time in types else self._types(connection, window)
+                known = types if types and self._source.event_time in types else self._types(connection, window, kinds)
                 inside = pl.col(self._source.event_time).is_between(start, end)
                 for rows in self._sqlite_rows(connection, window, known):
                     yield rows.filter(inside).select(columns)
                 return
-            described = _description(connection, window.limit(0))
-        yield from self._postgres_rows(window, described, columns)
+        yield from self._postgres_rows(window, kinds, columns)
 
     def _window(
         self, connection: sa.Connection, columns: Sequence[str], start: datetime, end: datetime
-    ) -> sa.Select[Any]:
+    ) -> tuple[sa.Select[Any], _Kinds]:
         names = list(dict.fromkeys([*columns, self._source.event_time]))
-        rows = self._rows(connection, names)
-        lower, upper = self._bounds(connection, rows)
+        rows, kinds = self._rows(connection, names)
+        lower, upper = self._bounds(connection, rows, kinds)
         clock = self._time(rows)
         inside = (clock >= lower(start), clock <= upper(end))
-        return sa.select(*(rows.c[name] for name in names)).where(*inside).order_by(clock)
+        return sa.select(*(rows.c[name] for name in names)).where(*inside).order_by(clock), kinds
 
     # ------------------------------------------------------------ connecting
 
@@ -130,11 +131,6 @@ class SqlSource:
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise self._refused(f"database '{parsed.drivername}'", "postgresql, sqlite", "Correct the URL.")
         return parsed
-
-    def _connect_args(self) -> dict[str, Any]:
-        if self._sqlite:
-            return {"timeout": 30}
-        return {"connect_timeout": 10, "options": "-c timezone=UTC -c default_transaction_read_only=on"}
 
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:
@@ -181,7 +177,7 @@ class SqlSource:
 
     # ------------------------------------------------------------ what there is
 
-    def _rows(self, connection: sa.Connection, columns: Sequence[str]) -> sa.FromClause:
+    def _rows(self, connection: sa.Connection, columns: Sequence[str]) -> tuple[sa.FromClause, _Kinds]:
         """The table or query, its columns known by name. Raises SourceError for one that it does not have."""
         found = self._found(connection)
         for name in dict.fromkeys([*columns, self._source.event_time, self._source.key]):
@@ -192,14 +188,20 @@ class SqlSource:
                     "Correct the name in model.yaml, or bring the column back in the source.",
                     column=name,
                 )
-        return self._from(found)
+        return self._from(list(found)), found
 
-    def _found(self, connection: sa.Connection) -> list[str]:
-        """The names of all columns. Raises SourceError where there is no such table."""
-        if self._source.table:
-            self._check_table(connection, self._source.table)
+    def _found(self, connection: sa.Connection) -> _Kinds:
+        """All columns. Raises SourceError where there is no such table."""
         everything = sa.select(sa.literal_column("*")).select_from(self._from([])).limit(0)
-        return list(connection.execute(everything).keys())
+        try:
+            result = connection.execute(everything)
+        except sa.exc.DBAPIError:
+            if self._source.table:
+                connection.rollback()  # Postgres answers nothing more in a transaction that failed
+                self._check_table(connection, self._source.table)
+            raise
+        assert result.cursor is not None
+        return {name: kind for name, kind, *_ in result.cursor.description}
 
     def _from(self, columns: Sequence[str]) -> sa.FromClause:
         parts: list[Any] = [sa.column(name) for name in columns]
@@ -223,16 +225,16 @@ class SqlSource:
     def _time(self, rows: sa.FromClause) -> sa.ColumnElement[Any]:
         return rows.c[self._source.event_time]
 
-    def _bounds(self, connection: sa.Connection, rows: sa.FromClause) -> tuple[Any, Any]:
+    def _bounds(self, connection: sa.Connection, rows: sa.FromClause, kinds: _Kinds) -> tuple[Any, Any]:
         """How a time is written at the lower and the upper end of a comparison with event_time."""
         if self._sqlite:
             form = self._text_form(connection, rows)
             return form.lower, form.upper
-        (described,) = _description(connection, sa.select(self._time(rows)).limit(0))
-        if described[1] not in (1082, 1114, 1184):
+        kind = kinds[self._source.event_time]
+        if kind not in (1082, 1114, 1184):
             found = "values that are no times"
             raise self._refused(found, "timestamp, timestamptz or date", "Cast it in a query.", self._source.event_time)
-        naive = described[1] != 1184  # compared as it is stored, so that an index on it is used
+        naive = kind != 1184  # compared as it is stored, so that an index on it is used
         return (lambda t: _stored(t, naive),) * 2
 
     def _text_form(self, connection: sa.Connection, rows: sa.FromClause) -> TextTime:
@@ -248,10 +250,10 @@ class SqlSource:
     def _no_time(self, found: str) -> SourceError:
         return self._refused(found, ALLOWED, "Correct these rows, or bring them to one form.", self._source.event_time)
 
-    def _types(self, connection: sa.Connection, window: sa.Select[Any]) -> dict[str, pl.DataType]:
+    def _types(self, connection: sa.Connection, window: sa.Select[Any], kinds: _Kinds) -> dict[str, pl.DataType]:
         if self._sqlite:
             return sqlite_rows.types_of(connection, self._source.table, window)
-        return {column[0]: postgres_rows.type_of(column[1]) for column in _description(connection, window.limit(0))}
+        return {name: postgres_rows.type_of(kind) for name, kind in kinds.items()}
 
     # ------------------------------------------------------------ rows to frames
 
@@ -270,10 +272,7 @@ class SqlSource:
                 column=error.column,
             ) from None
 
-    def _postgres_rows(
-        self, window: sa.Select[Any], described: Sequence[Any], columns: Sequence[str]
-    ) -> Iterator[pl.DataFrame]:
-        kinds = {name: type_id for name, type_id, *_ in described}
+    def _postgres_rows(self, window: sa.Select[Any], kinds: _Kinds, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         clock = self._source.event_time
         types = {name: TIME if name == clock else postgres_rows.type_of(kinds[name]) for name in columns}
         asked = [column for column in window.selected_columns if column.key in types]
@@ -283,13 +282,6 @@ class SqlSource:
                 yield from rows.iter_slices(self._chunk_rows)
         except PostgresError as error:
             raise (self._unavailable(error.line) if error.passing else self._wrong_answer(error.line)) from error
-
-
-def _description(connection: sa.Connection, statement: sa.Select[Any]) -> Sequence[Any]:
-    """Name and type id of each column, as the driver tells them."""
-    result = connection.execute(statement)
-    assert result.cursor is not None
-    return list(result.cursor.description)
 
 
 def _utc(value: date | datetime) -> datetime:

@@ -100,9 +100,9 @@ class Snapshots(Protocol):
     def each(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """The same part by part, one in memory at a time. SourceError comes with the part that it is about."""
 
-    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Some columns of one part, not compared with its hash: for what is only looked at, never kept or learned from.
-        SourceError if it cannot be read at all.
+    def skim(self, part: Part, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
+        """Some columns of one part, or of its first `rows`, not compared with its hash: for what is only looked at,
+        never kept or learned from. SourceError if it cannot be read at all.
         """
 
     def key_hashes(self, part: Part, key: str) -> np.ndarray:

@@ -1,24 +1,23 @@
 """Snapshots as per-day Parquet parts in the store, named by a hash of what they hold.
 
-The hash is of values, not of files: a newer library may write other bytes for the same rows. Rows are sorted by
-(event time, key), and each column is hashed as its name, type, null mask and values with the nulls filled in
-(the bytes under an Arrow null are arbitrary). No library row hashes: they change with the version.
-A column is brought into that form once for all days, which takes a tenth of the time that day by day does.
+The hash is of values (content_hash), not of files: a newer library may write other bytes for the same rows. Rows are
+sorted by (event time, key).
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from evergreen.adapters.parquet_snapshots.content_hash import content_hash, content_hashes
+from evergreen.adapters.parquet_snapshots.key_hashes import from_note, hashed, to_note, way_to_hash
 from evergreen.core.errors import SourceError
 from evergreen.core.records import Part
 from evergreen.core.retention import key_hashes_key
@@ -26,9 +25,6 @@ from evergreen.core.retention import key_hashes_key
 if TYPE_CHECKING:
     from evergreen.core.ports import Store
 
-    Pieces: TypeAlias = "Callable[[int, int], bytes | np.ndarray]"  # what is hashed of the rows [start, end)
-
-_PROBE = "a text that is long enough to be hashed in several steps, as keys may be"
 _WRITERS = 4  # threads: a write waits for the disk, or for the object store
 
 
@@ -65,22 +61,26 @@ class ParquetSnapshots:
             frame = _checked([(part, self._read_part(part))])
             yield frame.select(columns) if columns else frame
 
-    def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Some columns of one part, not compared with its hash. SourceError if it cannot be read at all."""
-        return self._read_part(part, columns)
+    def skim(self, part: Part, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
+        """Some columns of one part, or of its first rows, not compared with its hash. SourceError if it cannot be read
+        at all.
+        """
+        return self._read_part(part, columns, rows)
 
     def key_hashes(self, part: Part, key: str) -> np.ndarray:
-        """64 bits of each key of a part, in order of its rows: kept beside it, or made anew. SourceError as skim."""
-        note = key_hashes_key(part.key, _way_to_hash(key))
+        """64 bits of each key of a part, in order of its rows: kept beside it, or made anew. SourceError as skim, or
+        where it holds another number of rows than it should.
+        """
         try:
-            kept = np.frombuffer(self._store.get(note), "<u8")
-        except (KeyError, ValueError):
-            kept = np.empty(0, "<u8")
-        if len(kept) == part.rows:
+            kept = from_note(part, key, self._store.get(key_hashes_key(part.key, way_to_hash(key))))
+        except KeyError:
+            kept = None
+        if kept is not None:
             return kept
-        made = _hashed(self.skim(part, [key])[key])
-        self._store.put(note, made.tobytes())
-        return made
+        keys = self.skim(part, [key])[key]
+        if len(keys) != part.rows:
+            raise _damaged(part, f"{len(keys)} rows")
+        return self._note_hashes(part, keys)
 
     def quarantine(self, model: str, snapshot_id: str, rows: pl.DataFrame) -> str:
         """Keep the rows set aside (with a column `failed_expectation`); returns their key in the store."""
@@ -92,12 +92,18 @@ class ParquetSnapshots:
         part = Part(day, f"snapshots/{model}/{day}-{digest[:32]}.parquet", rows.height, digest)  # type: ignore[arg-type]
         if not self._store.touch(part.key):  # young again: housekeeping goes by age
             self._store.put(part.key, _to_parquet(rows))
-            self._store.put(key_hashes_key(part.key, _way_to_hash(key)), _hashed(rows[key]).tobytes())
+            self._note_hashes(part, rows[key])
         return part
 
-    def _read_part(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    def _note_hashes(self, part: Part, keys: pl.Series) -> np.ndarray:
+        hashes = hashed(keys)
+        self._store.put(key_hashes_key(part.key, way_to_hash(keys.name)), to_note(part, keys.name, hashes))
+        return hashes
+
+    def _read_part(self, part: Part, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
+        chosen = list(columns) if columns else None
         try:
-            return pl.read_parquet(io.BytesIO(self._store.get(part.key)), columns=list(columns) if columns else None)
+            return pl.read_parquet(io.BytesIO(self._store.get(part.key)), columns=chosen, n_rows=rows)
         except KeyError:
             raise _damaged(part, "no such file in the store") from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
@@ -122,72 +128,6 @@ def _in_order(frame: pl.DataFrame, event_time: str, key: str) -> pl.DataFrame:
         if ahead.all():
             return frame
     return frame.sort(event_time, key)
-
-
-def _hashed(keys: pl.Series) -> np.ndarray:
-    """Of each key 64 bits, little-endian."""
-    return keys.hash().to_numpy().astype("<u8", copy=False)
-
-
-@cache
-def _way_to_hash(key: str) -> str:
-    """Another library or machine, which hashes otherwise, has another one."""
-    way = [*_hashed(pl.Series(["", "a", _PROBE])).tolist(), *_hashed(pl.Series([0, -1, 1 << 40])).tolist()]
-    return hashlib.sha256(f"{key} {way}".encode()).hexdigest()
-
-
-def content_hash(frame: pl.DataFrame) -> str:
-    """Hash of a frame's column names, types, nulls and values, in the order of its columns and rows."""
-    (digest,) = content_hashes(frame, [frame.height])
-    return digest
-
-
-def content_hashes(frame: pl.DataFrame, heights: Sequence[int]) -> list[str]:
-    """The content_hash of each run of so many rows, which together are the frame."""
-    spans = list(pairwise(np.cumsum([0, *heights]).tolist()))
-    digests = [hashlib.sha256() for _ in spans]
-    for column in frame.rechunk().iter_columns():
-        forms = _canonical(column)
-        for digest, (start, end) in zip(digests, spans, strict=True):
-            name = f"{column.name}\0{column.dtype}\0{end - start}\0".encode()
-            for piece in (name, *(form(start, end) for form in forms)):
-                digest.update(len(piece).to_bytes(8, "little"))
-                digest.update(piece)
-    return [digest.hexdigest() for digest in digests]
-
-
-def _canonical(column: pl.Series) -> tuple[Pieces, ...]:
-    """The null mask, then the values: little-endian numbers, or lengths and UTF-8 for text."""
-    nulls = column.is_null().to_numpy() if column.null_count() else None
-
-    def mask(start: int, end: int) -> bytes:
-        return bytes(-(-(end - start) // 8)) if nulls is None else np.packbits(nulls[start:end]).tobytes()
-
-    if isinstance(column.dtype, pl.String | pl.Categorical | pl.Enum | pl.Decimal):
-        return (mask, *_text(_filled(column.cast(pl.String), "")))
-    if not column.dtype.is_numeric():
-        column = column.to_physical().cast(pl.Int64)  # times and truth values; fails for what has no order
-    values = _filled(column, 0).to_numpy()
-    if column.dtype.is_float() and (no_number := np.isnan(values)).any():
-        values = np.where(no_number, np.nan, values)  # one NaN of the many
-    return mask, _little_endian(values)
-
-
-def _filled(column: pl.Series, value: float | str) -> pl.Series:
-    return column.fill_null(value) if column.null_count() else column  # costs as much where there is none
-
-
-def _text(column: pl.Series) -> tuple[Pieces, Pieces]:
-    arrow = column.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, ends, letters = arrow.buffers()  # Arrow's large_string: where each text starts and ends, and all letters
-    at = np.frombuffer(ends, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    letters_of = np.frombuffer(letters or b"", np.uint8)
-    return _little_endian(np.diff(at).astype(np.uint32)), lambda start, end: letters_of[at[start] : at[end]]
-
-
-def _little_endian(values: np.ndarray) -> Pieces:
-    values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    return lambda start, end: values[start:end].view(np.uint8)
 
 
 def _to_parquet(frame: pl.DataFrame) -> bytes:
