@@ -132,6 +132,26 @@ def test_types_are_those_that_a_stock_suite_names() -> None:
     assert [r.status for r in results] == ["passed"] * 3
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([float("inf"), 1.0, float("-inf")], ["sum", "mean", "stdev"]),
+        ([1e308, 1e308, 1e308], ["sum", "mean"]),
+        ([1e200, -1e200, 1.0], ["sum", "mean", "stdev"]),
+    ],
+)
+def test_sums_that_no_number_holds_are_judged_as_in_one_frame(values: list[float], names: list[str]) -> None:
+    frame = pl.DataFrame({"wind": values})
+    kinds = [f"expect_column_{name}_to_be_between" for name in names]
+    suite = {"name": "s", "expectations": [expectation(kind, column="wind", min_value=0) for kind in kinds]}
+    whole, cut = (
+        gx_validator().validate([PartRows.of(piece) for piece in pieces], suite)
+        for pieces in ([frame], frame.iter_slices(1))
+    )
+    assert [one.status for one in cut.results] == [one.status for one in whole.results]
+    assert cut.full["results"][0]["result"] == whole.full["results"][0]["result"]
+
+
 def test_several_columns() -> None:
     pair = expectation("expect_compound_columns_to_be_unique", column_list=["late", "carrier"])
     (result,) = gx(pair)

@@ -49,6 +49,7 @@ class WindowRows:
                 part.rows,
                 partial(self.read, part, columns),
                 partial(self._skim, part, columns),
+                partial(self.snapshots.skim, part, columns, rows=1),
                 partial(self.snapshots.key_hashes, part),
             )
             for part in self.parts

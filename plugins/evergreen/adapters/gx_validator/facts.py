@@ -50,7 +50,7 @@ class ColumnFacts:
         for one in of_parts:
             if many := one.elements - one.missing:
                 all_of, apart = judged + many, one.mean - mean
-                squares += one.squares + apart**2 * judged * many / all_of
+                squares += one.squares + apart * (apart * judged * many / all_of)  # a power may raise OverflowError
                 mean += apart * many / all_of
                 judged = all_of
         known = [end for one in of_parts for end in one.ends]
@@ -70,7 +70,7 @@ class ColumnFacts:
     def metrics(self) -> dict[str, Any]:
         """By the library's names, as pandas would have them."""
         judged = self.elements - self.missing
-        total = math.fsum(self.sums) if any(isinstance(one, float) for one in self.sums) else sum(self.sums)
+        total = _total(self.sums)
         return {
             "table.row_count": self.elements,
             "column.non_null_proportion": judged / self.elements if self.elements else 0,
@@ -78,3 +78,13 @@ class ColumnFacts:
             "column.mean": total / judged if judged else math.nan,
             "column.standard_deviation": math.sqrt(self.squares / (judged - 1)) if judged > 1 else math.nan,
         }
+
+
+def _total(sums: Sequence[float]) -> float:
+    """Of whole numbers a whole one. NaN for infinities of both signs, as in pandas."""
+    if not any(isinstance(one, float) for one in sums):
+        return sum(sums)
+    try:
+        return math.fsum(sums)
+    except (ValueError, OverflowError):  # both infinities, or more than a float holds
+        return float(sum(sums))

@@ -61,7 +61,7 @@ class Judging:
 
         new = _new(found)
         with shared(self._groups(new), judge, fork=self._worth_a_fork(new)) as answers:
-            head = self.parts[0].skim(None).head(1)  # Polars from here on
+            head = self.parts[0].head()  # Polars from here on
             library = Library(frames.to_pandas(head, plan.nullable))
             window = WindowChecks(self.parts, self.store, self.facts, library, frames.plain(head), plan.nullable)
             full = library.report(name, [self.configs[at] for at in by_kind[Kind.SCHEMA]])

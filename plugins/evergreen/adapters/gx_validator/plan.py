@@ -31,7 +31,7 @@ class Plan:
 
     @classmethod
     def _of(cls, parts: Sequence[PartRows], configs: Sequence[Config]) -> Plan:
-        schema = dict(parts[0].skim(None).schema)
+        schema = dict(parts[0].head().schema)
         looked_at = [name for one in configs if kinds.looks_at_dtype(one) for name in kinds.columns_of(one["kwargs"])]
         doubtful = [
             name for name in dict.fromkeys(looked_at) if name in schema and frames.changes_with_nulls(schema[name])

@@ -16,15 +16,17 @@ class PartRows:
     """One part of a window. `key` is that of its file in the store, which tells what it holds; empty for rows that have
     no such file, of which nothing is kept.
 
-    `read` gives all its rows, checked by their hash. `skim` gives some columns (all for none) quickly and unchecked:
-    for what is not kept, as no step learns from a part that it has not checked. `hashes` gives 64 bits of each value of
-    a column, in order of the rows, kept with the part; equal values of any parts have equal ones.
+    `read` gives all its rows, checked by their hash. `skim` gives some columns (all for none) quickly and unchecked,
+    `head` the first row: for what is not kept, as no step learns from a part that it has not checked. `hashes` gives
+    64 bits of each value of a column, in order of the rows, kept with the part; equal values of any parts have equal
+    ones.
     """
 
     key: str
     height: int
     read: Callable[[], pl.DataFrame]
     skim: Callable[[Sequence[str] | None], pl.DataFrame]
+    head: Callable[[], pl.DataFrame]
     hashes: Callable[[str], np.ndarray]
 
     @classmethod
@@ -35,6 +37,7 @@ class PartRows:
             frame.height,
             lambda: frame,
             lambda columns: frame.select(columns or frame.columns),
+            lambda: frame.head(1),
             lambda column: frame[column].hash().to_numpy(),
         )
 
