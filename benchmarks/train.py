@@ -74,7 +74,10 @@ def _options() -> Any:
     parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if len(set(options.grow)) < 2 or min(options.rows, *options.grow) < DAY:
+        parser.error(f"--grow takes two sizes or more, to tell how memory grows; none, nor --rows, is below {DAY}")
+    return options
 
 
 def _process(way: str, folder: Path, rows: int) -> dict[str, float]:

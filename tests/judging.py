@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 
 from evergreen.core.judgement import REHEARSAL, REHEARSAL_LIMIT, Judgement
 from evergreen.core.ports import Ledger
-from evergreen.core.records import Candidate, GateResult, GateState, Lease, Release
+from evergreen.core.records import Candidate, CandidateState, GateResult, GateState, Lease, Release
 from evergreen.core.snapshot import snapshot_id
 from evergreen.core.spec import ModelSpec
 from evergreen.core.train_key import Provenance
@@ -119,3 +120,46 @@ class World:
     def _rehearse(self, candidate: Candidate, champion: Candidate | None) -> tuple[GateResult, ...]:
         self.rehearsed.append((candidate.version, champion and champion.version))
         return (GateResult(REHEARSAL, REHEARSAL_LIMIT, self.rehearsal, note="as the test says"),)
+
+
+def dies_anywhere(spec: ModelSpec, *, least: int) -> None:
+    """A run, with a champion to compare with, is killed before each of its calls, `least` or more, and run again.
+
+    Fails where that leaves anything else than one whole run does.
+    """
+    whole = _outcome(World(), spec)
+    for kill_at in range(1, 300):
+        world = World()
+        try:
+            _outcome(world, spec, world.mortal([kill_at]))
+        except Killed:
+            assert _outcome(world, spec) == whole, f"killed before call {kill_at}"
+        else:
+            assert kill_at > least  # it was killed everywhere before
+            return
+    pytest.fail("never ended")
+
+
+def _outcome(world: World, spec: ModelSpec, alive: World | None = None) -> dict[str, Any]:
+    """Train and judge one request, then everything that can be seen of it."""
+    if not world.ledger.releases.history("m"):
+        world.release(world.made("before", make_rows(300), training={"params": {"max_depth": 5}}))
+    request, snapshot = world.request("r"), world.pulled(make_rows(300))
+    alive = alive or world
+    found = alive.judge(request, alive.train(request, snapshot, spec).version, spec)
+    assert found.state is CandidateState.PASSED
+    assert found.verdict
+    assert found.verdict.request_id == request
+    runs = [
+        (run.name.removeprefix(request) if run.name.startswith(request) else "-", run.params, run.metrics,
+         sorted(run.files), run.status)
+        for run in world.registry.runs.values()
+    ]  # fmt: skip
+    return {
+        "candidate": replace(found, request_id="-", verdict=replace(found.verdict, request_id="-")),
+        "states": [(one.version, one.state, one.bundle, one.data_end) for one in world.ledger.models.candidates("m")],
+        "runs": runs,
+        "versions": {version: kept.files for version, kept in world.registry.versions.items()},
+        "aliases": world.registry.aliases("m"),
+        "store": world.store.files,
+    }

@@ -6,6 +6,7 @@ Set EVERGREEN_TEST_POSTGRES to the URL of a Postgres database that may be emptie
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_a_study_whose_process_was_killed_in_a_trial_comes_to_the_same_trials(op
     assert go_on(opened(opener, "killed"), 8 - left) == whole
 
 
+def test_several_threads_go_on_with_one_study(opener: Opener) -> None:
+    """Each with trials of its own, and the first ones once."""
+    study = opened(opener)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: go_on(study, 2), range(4)))
+    trials = study.trials()
+    assert sorted(trial.number for trial in trials) == list(range(8))
+    first = [trial.kind for trial in trials if trial.kind is not TrialKind.SAMPLED]
+    assert sorted(first) == [TrialKind.LAST, TrialKind.UNTUNED]
+
+
 def test_studies_do_not_see_each_other(opener: Opener) -> None:
     go_on(opened(opener, "a"), 3)
     assert opened(opener, "b").trials() == []
@@ -133,6 +145,18 @@ def test_optunas_tables_leave_the_ledgers_alone(tmp_path: Path) -> None:
     ledger = open_ledger(url)
     go_on(OptunaStudies(url).open("m/1", SPACE, FIRST, seed=1), 2)
     assert open_ledger(url).tunings.last("m") == ledger.tunings.last("m") is None
+
+
+def test_of_several_that_ran_the_left_one_is_done_again_in_its_place(tmp_path: Path) -> None:
+    """A later one may have ended before the kill: no two trials have a number, nor a seed."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    study = OptunaStudies(url).open("m/1", SPACE, FIRST, seed=1)
+    go_on(study, 2)
+    left = study.ask()
+    go_on(study, 1)
+    again = OptunaStudies(url).open("m/1", SPACE, FIRST, seed=1)
+    assert again.ask() == left
+    assert [trial.number for trial in go_on(again, 1)] == [0, 1, 3, 4]
 
 
 def test_one_that_was_left_twice_stays_failed(tmp_path: Path) -> None:

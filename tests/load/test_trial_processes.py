@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,13 @@ def test_parameters_that_xgboost_refuses_cost_their_trial_and_those_of_the_spec_
         opened(tmp_path, make_rows(), spec_with(subsample=7)) as bench,
     ):
         bench.score(PARAMS, 0)
+
+
+def test_a_past_of_one_class_costs_the_trial_and_not_the_step(tmp_path: Path) -> None:
+    """The whole window, which the version is fitted on, has both."""
+    rows = make_rows().with_columns(y=pl.when(pl.col("at") > AS_OF - timedelta(days=8)).then("y").otherwise(0))
+    with opened(tmp_path, rows) as bench, pytest.raises(TrialLost, match=r"fold 1: .*one class only"):
+        bench.score({}, 0)
 
 
 def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from threading import Event
 
 import polars as pl
 import pytest
@@ -71,6 +72,29 @@ class Counted(InMemorySnapshots):
     def skim(self, part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
         self.skimmed.append((part.day.day, len(columns or [])))
         return self._verified(part).select(columns or pl.all())
+
+
+class Announced(Counted):
+    """Says when more is read than the first days."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = Event()
+
+    def read(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        rows = super().read(parts, columns)
+        if len(self.whole) > len(parts):
+            self.more.set()
+        return rows
+
+
+def test_the_next_rows_are_read_while_the_first_are_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_rows, "FRAME_CELLS", 1)
+    monkeypatch.setattr(read_rows, "READ_CELLS", 60 * len(SPEC.columns))
+    snapshots = Announced()
+    rows = rows_within(SPEC, snapshots, snapshots.write("m", ROWS, "at", "id"), SPANS)
+    assert next(iter(rows)).height
+    assert snapshots.more.wait(10)
 
 
 def test_few_rows_are_read_once_for_all_who_ask_for_the_same() -> None:

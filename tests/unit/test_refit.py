@@ -22,7 +22,7 @@ from evergreen.core.status import facts_of, status_of
 from evergreen.core.tuning import KEPT_AS as TUNED
 from evergreen.core.window_choice import of_candidate
 from evergreen.steps.again import judge_again
-from judging import NOW, Killed, World
+from judging import NOW, Killed, World, dies_anywhere
 from training_data import AS_OF, SPEC, make_rows, make_spec
 
 AGAIN = {**SPEC["training"], "refit": "after_verdict"}
@@ -320,42 +320,7 @@ def test_the_next_version_is_judged_on_rows_newer_than_the_champion_has_seen(wor
 
 
 def test_killed_before_any_call_judge_is_run_again_to_the_same_end() -> None:
-    whole = outcome(World())
-    for kill_at in range(1, 300):
-        world, countdown = World(), [kill_at]
-        try:
-            outcome(world, world.mortal(countdown))
-        except Killed:
-            assert outcome(world) == whole, f"killed before call {kill_at}"
-        else:
-            assert kill_at > 50  # it was killed everywhere before
-            return
-    pytest.fail("never ended")
-
-
-def outcome(world: World, alive: World | None = None) -> dict[str, Any]:
-    """Train and judge one request, then everything that can be seen of it."""
-    if not world.ledger.releases.history("m"):
-        world.release(world.made("before", make_rows(300), training={"params": {"max_depth": 5}}))
-    request, snapshot = world.request("r"), world.pulled(make_rows(300))
-    alive = alive or world
-    found = alive.judge(request, alive.train(request, snapshot, spec_of()).version, spec_of())
-    assert found.state is CandidateState.PASSED
-    names = {run.name: f"{run.name.removeprefix(request)}" for run in world.registry.runs.values()}
-    runs = [
-        (
-            names[run.name] if run.name.startswith(request) else "-",
-            run.params,
-            run.metrics,
-            sorted(run.files),
-            run.status,
-        )
-        for run in world.registry.runs.values()
-    ]
-    kept = {version: made.files for version, made in world.registry.versions.items()}
-    states = [(one.version, one.state, one.bundle, one.data_end) for one in world.ledger.models.candidates("m")]
-    aliases = world.registry.aliases("m")
-    return {"runs": runs, "versions": kept, "states": states, "store": world.store.files, "aliases": aliases}
+    dies_anywhere(spec_of(), least=50)
 
 
 def test_what_another_run_had_begun_is_taken_up(world: World) -> None:

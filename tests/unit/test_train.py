@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from evergreen.core.errors import EmptyWindow, RunEnds, TrainingRefused
 from evergreen.core.records import ApprovalState, Candidate, CandidateState
 from evergreen.core.spec import ModelSpec
 from evergreen.core.window_choice import as_text, of_candidate, told
-from judging import NOW, Killed, World
+from judging import NOW, Killed, World, dies_anywhere
 from training_data import AS_OF, make_rows, make_spec
 
 
@@ -193,36 +192,8 @@ def test_what_was_released_is_not_trained_again(world: World, force: bool) -> No
 
 
 def test_killed_before_any_call_and_run_again_leaves_what_one_run_leaves() -> None:
-    """Of train and of judge, with a champion to compare with."""
-    whole = outcome(World())
-    for kill_at in range(1, 200):
-        world, countdown = World(), [kill_at]
-        try:
-            outcome(world, world.mortal(countdown))
-        except Killed:
-            assert outcome(world) == whole, f"killed before call {kill_at}"
-        else:
-            assert kill_at > 30  # it was killed everywhere before
-            return
-    pytest.fail("never ended")
-
-
-def outcome(world: World, alive: World | None = None) -> dict[str, Any]:
-    """Train and judge one request, then everything that can be seen of it."""
-    if not world.ledger.releases.history("m"):
-        world.release(world.made("before", make_rows(300), training={"params": {"max_depth": 5}}))
-    request, snapshot = world.request("r"), world.pulled(make_rows(300))
-    alive = alive or world
-    candidate = alive.judge(request, alive.train(request, snapshot).version)
-    assert candidate.verdict
-    assert candidate.verdict.request_id == request
-    shown = replace(candidate, request_id="-", verdict=replace(candidate.verdict, request_id="-"))
-    runs = [
-        (run.name == request, run.params, run.metrics, sorted(run.files), run.status)
-        for run in world.registry.runs.values()
-    ]
-    versions = {version: kept.files for version, kept in world.registry.versions.items()}
-    return {"candidate": shown, "runs": runs, "versions": versions, "store": world.store.files}
+    """Of train and of judge."""
+    dies_anywhere(make_spec(), least=30)
 
 
 # ---------------------------------------------------------------- window.train: auto

@@ -10,6 +10,8 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
+from threading import Lock
 from typing import Any, TypeVar
 
 import optuna
@@ -85,6 +87,7 @@ class OptunaStudy:
     ) -> None:
         self._study, self._space, self._first, self._seed = study, dict(space), first, seed
         self._running: dict[int, optuna.Trial] = {}
+        self._turn = Lock()  # trials run at a time: each is asked for with the places of the others known
 
     def trials(self) -> list[Trial]:
         """See Study."""
@@ -97,17 +100,18 @@ class OptunaStudy:
         A sampler of its own for each trial, seeded by the trial's place: one that went through the whole study has a
         state that is lost with its process (Optuna's FAQ, "How can I save and resume studies?").
         """
-        known = [trial for trial in self._study.get_trials(deepcopy=False) if not _left(trial)]
-        there = {trial.user_attrs.get(KIND) for trial in known}
-        for kind, params in [one for one in self._first if one[0] not in there][:1]:
-            self._study.enqueue_trial(dict(params), user_attrs={KIND: str(kind)})
-        index = sum(trial.state is not OptunaState.WAITING for trial in known)
-        self._study.sampler = optuna.samplers.TPESampler(
-            seed=(self._seed + index) % 2**31, n_startup_trials=RANDOM_FIRST, multivariate=True
-        )
-        trial = self._study.ask(self._space)
-        trial.set_user_attr(INDEX, index)
-        self._running[index] = trial
+        with self._turn:
+            known = [trial for trial in self._study.get_trials(deepcopy=False) if not _left(trial)]
+            there, taken = ({trial.user_attrs.get(name) for trial in known} for name in (KIND, INDEX))
+            for kind, params in [one for one in self._first if one[0] not in there][:1]:
+                self._study.enqueue_trial(dict(params), user_attrs={KIND: str(kind)})
+            index = next(place for place in count() if place not in taken)
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=(self._seed + index) % 2**31, n_startup_trials=RANDOM_FIRST, multivariate=True
+            )
+            trial = self._study.ask(self._space)
+            trial.set_user_attr(INDEX, index)
+            self._running[index] = trial
         kind = TrialKind(trial.user_attrs.get(KIND, TrialKind.SAMPLED))
         return Trial(index, kind, {} if kind is TrialKind.UNTUNED else dict(trial.params))
 

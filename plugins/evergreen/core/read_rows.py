@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from evergreen.core.window_choice import Span
 
 READ_CELLS = 2_000_000  # values read at once, of rows that are too many for one frame
+AT_A_TIME = 2  # reads: to decode and hash rows takes longer than what a fit does with them before it grows trees
+LARGE_CELLS = 3 * READ_CELLS  # of a day: larger ones are read one at a time, as memory_estimate reckons with them
 _DAY = timedelta(days=1)
 
 Read: TypeAlias = "Callable[[tuple[Span, ...]], Rows]"
@@ -41,9 +43,10 @@ def rows_within(spec: ModelSpec, snapshots: Snapshots, parts: Sequence[Part], sp
     few = sum(part.rows for part in days) * len(spec.columns) <= FRAME_CELLS
     most = FRAME_CELLS if few else READ_CELLS
     groups = list(_groups(days, most // len(spec.columns)))
+    many = 1 if any(part.rows * len(spec.columns) > LARGE_CELLS for part in days) else AT_A_TIME
 
     def inside() -> Iterator[pl.DataFrame]:
-        for rows in side_by_side(groups, partial(_read, spec, snapshots, spans=spans), 1):
+        for rows in side_by_side(groups, partial(_read, spec, snapshots, spans=spans), many):
             if rows.height:
                 yield rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from threading import Lock
 
 from evergreen.core.ports.tuning import Study
 from evergreen.core.spec_tuning import Space, Span, Value
@@ -40,6 +41,7 @@ class FakeStudy:
     ) -> None:
         self._trials, self._space, self._first, self._seed = trials, space, first, seed
         self._running = 0
+        self._turn = Lock()
 
     def trials(self) -> list[Trial]:
         """See Study."""
@@ -47,8 +49,9 @@ class FakeStudy:
 
     def ask(self) -> Trial:
         """See Study."""
-        number = len(self._trials) + self._running
-        self._running += 1
+        with self._turn:
+            number = len(self._trials) + self._running
+            self._running += 1
         if number < len(self._first):
             kind, params = self._first[number]
             return Trial(number, kind, {} if kind is TrialKind.UNTUNED else dict(params))
@@ -62,8 +65,9 @@ class FakeStudy:
     def tell(self, trial: Trial, gain: float | None) -> None:
         """See Study."""
         assert (gain is not None) == (trial.state is TrialState.COMPLETE)
-        self._running -= 1
-        self._trials.append(trial)
+        with self._turn:
+            self._running -= 1
+            self._trials.append(trial)
 
     def importances(self) -> dict[str, float]:
         """See Study."""

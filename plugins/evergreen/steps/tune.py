@@ -77,8 +77,8 @@ def tune(
 ) -> Mapping[str, Value]:
     """The tree parameters to take in place of the spec's own; none where these stay. `read`: rows of the snapshot.
 
-    Not due: those of the last tuning, as long as the spec asks for the same. Raises TrainingRefused where the rows, or
-    the spec's own parameters, cannot be fitted, LeaseLost where another has the model's lease by now.
+    Not due: those of the last tuning, as long as the spec asks for the same. Raises TrainingRefused where XGBoost does
+    not take the spec's own parameters, LeaseLost where another has the model's lease by now.
     """
     tuning = spec.training.tuning
     if tuning is None:

@@ -17,8 +17,9 @@ from evergreen.adapters.xgboost_trainer.inputs import has_label, inputs_of
 from evergreen.adapters.xgboost_trainer.params import balance, params_of, try_params
 from evergreen.adapters.xgboost_trainer.parts_iter import Batches, PartsIter
 from evergreen.adapters.xgboost_trainer.prepared import prepare
+from evergreen.core.errors import TrainingRefused
 from evergreen.core.measure import value
-from evergreen.core.ports.tuning import FoldScore
+from evergreen.core.ports.tuning import FoldScore, TrialLost
 from evergreen.core.tuning import tuned_spec
 
 if TYPE_CHECKING:
@@ -101,8 +102,12 @@ class Folds:
         return self._work.rows()
 
     def __getitem__(self, at: int) -> Fold:
+        """Raises TrialLost for one whose rows nothing can be learned from: those of the whole window may be."""
         if at not in self._made:
-            self._made[at] = Fold(self._work, self._rows, self._work.folds[at])
+            try:
+                self._made[at] = Fold(self._work, self._rows, self._work.folds[at])
+            except TrainingRefused as refused:
+                raise TrialLost(f"fold {at + 1}: {refused}") from refused
             if len(self._made) == len(self._work.folds):
                 del self._rows
         return self._made[at]

@@ -38,7 +38,7 @@ def main(descriptor: int, parent: int) -> None:
                         pipe.send(folds[at].try_own())
                     else:
                         pipe.send(folds[at].score(params))
-                except EvergreenError as error:
+                except (EvergreenError, TrialLost) as error:
                     pipe.send(error)
                 except (XGBoostError, ValueError, MemoryError) as error:  # of parameters that do not go together
                     pipe.send(TrialLost(str(error).split("\nStack trace")[0] or type(error).__name__))

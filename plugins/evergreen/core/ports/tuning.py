@@ -25,11 +25,12 @@ class FoldScore:
 
 
 class TrialLost(Exception):
-    """The process that fitted a trial is gone, or held too much memory; or XGBoost refused the parameters."""
+    """The process that fitted a trial is gone, or held too much memory; or XGBoost refused the parameters; or nothing
+    can be learned from the fold's rows."""
 
 
 class Study(Protocol):
-    """One search for better parameters, kept as it goes. One process at a time goes on with it."""
+    """One search for better parameters, kept as it goes. One process at a time goes on with it, by many threads."""
 
     def trials(self) -> list[Trial]:
         """Those that ended, oldest first. One that a killed process left behind is not among them: it is done again."""
