@@ -18,7 +18,7 @@ from evergreen.core.records import (
     ReleaseKind,
     RolloutState,
 )
-from ledgers import LATER, passed, prepare, release, roll_back
+from ledgers import LATER, Opener, passed, prepare, release, roll_back
 from records import NOW, WATERMARK, make_candidate, make_verdict
 
 MUCH_LATER = LATER + timedelta(hours=1)
@@ -53,6 +53,36 @@ def test_a_prepared_release_changes_nothing_yet(ledger: Ledger) -> None:
     assert ledger.releases.champion("m").generation == 0
     assert ledger.releases.history() == ledger.releases.live("default") == []
     assert ledger.models.candidate("m", 1).state is CandidateState.PASSED
+
+
+def test_each_change_of_a_release_shows_in_the_number_of_changes(opener: Opener) -> None:
+    ledger, asked = opener(), opener()  # by another process
+    seen = [asked.releases.changes()]
+    assert seen == [0]
+
+    def shows() -> bool:
+        seen.append(asked.releases.changes())
+        return seen[-1] != seen[-2]
+
+    first = passed(ledger, 1, seen=0)
+    assert not shows()
+    made = prepare(ledger, first)
+    assert shows()
+    ledger.releases.enter(made, RolloutState.CANARY, 10, reason="its trial", now=NOW)
+    assert shows()
+    ledger.releases.go_live(made.id, LATER)
+    assert shows()
+    release(ledger, passed(ledger, 2, seen=1))
+    assert shows()
+    roll_back(ledger, first, seen=2)
+    assert shows()
+    third = prepare(ledger, passed(ledger, 3, seen=3))
+    assert shows()
+    abort(ledger, third)
+    assert shows()
+    ledger.releases.live("default")
+    assert not shows()
+    assert len(set(seen)) == 8
 
 
 def test_prepared_twice_it_is_one_release(ledger: Ledger) -> None:

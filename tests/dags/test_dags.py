@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evergreen.core.catalog import load_catalog
+from evergreen.core.catalog import TAKEN, load_catalog
 
 sys.path.append(str(Path(__file__).parent))
 from parse_dags import parse
@@ -34,6 +34,7 @@ def test_the_projects_own_dags_load_without_error_and_without_a_heavy_library(tm
     assert found["heavy"] == []
     assert sorted(found["dags"]) == sorted([*load_catalog(REPO).specs, *OF_NO_MODEL])
     assert "flight-delay" in found["dags"]
+    assert set(OF_NO_MODEL) <= TAKEN
 
 
 @pytest.fixture(scope="module")

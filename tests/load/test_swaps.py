@@ -15,9 +15,12 @@ from tests.bundles import ROW, make_bundle, put, release_bundle
 from tests.load_client import Answered, Plan, between, failures, load, predict, quantile
 from tests.serving_process import Serving, serving, wait_for
 
+pytestmark = pytest.mark.alone
+
 MODELS = ("delay", "fares", "seats", "bags")
 BLOCKS, ROUNDS = 5, 5  # in each round every model is swapped
 QUIET = 2.0  # seconds without a swap before each block
+PACE = 1.0  # seconds from a round to the next: what is compared is a swap a second of each model
 SEEDS = 6  # different bundles of a model
 
 
@@ -74,6 +77,7 @@ class Swaps:
                 release_all(replica, version)
                 await_version(replica, version)
                 self.acknowledged[version] = time.monotonic()
+                time.sleep(max(0.0, self.released[version] + PACE - time.monotonic()))  # is measured, too
             self.busy.append((begun, time.monotonic()))
 
     def is_right(self, answer: Answered) -> bool:

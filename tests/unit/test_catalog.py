@@ -247,7 +247,7 @@ def test_two_folders_that_name_the_same_model(tmp_path: Path) -> None:
     assert list(load_catalog(root).specs) == ["delay"]
 
 
-@pytest.mark.parametrize("name", ["monitoring", "rollback", "retraining", "nightly-report"])
+@pytest.mark.parametrize("name", ["monitoring", "rollback", "retraining", "nightly-report", "monitor", "hold"])
 def test_a_name_that_a_dag_has_already(tmp_path: Path, name: str) -> None:
     root = make_project(tmp_path, name)
     (root / "dags/nightly_report.py").touch()

@@ -14,7 +14,7 @@ from evergreen.core import bundle as bundles
 from evergreen.core.errors import ServiceFailed
 from evergreen.core.records import ServingSettings
 from evergreen.fakes.ledger import in_memory_ledger
-from evergreen.serving.replica import listening
+from evergreen.serving.replica import follower, listening
 from evergreen.serving.state import (
     BUNDLES,
     STATE,
@@ -44,6 +44,67 @@ def test_every_release_of_the_pool_is_served_and_no_other(replica: Replica) -> N
     replica.follower.poll()
     assert replica.served() == {"flight-delay": 1, "fares": 4}
     assert replica.reasons() == []
+
+
+@pytest.fixture
+def only_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first poll no other is due."""
+    monkeypatch.setattr(follower, "POLL", 1000.0)
+    monkeypatch.setattr(follower, "LOOK", 0.0)
+
+
+@pytest.mark.usefixtures("only_looks")
+def test_a_release_is_here_before_the_next_poll_is_due(replica: Replica) -> None:
+    replica.release(1)
+    replica.follower.tick(10)
+    assert replica.served() == {"flight-delay": 1}
+    replica.release(2)
+    replica.follower.tick(10)
+    assert replica.served() == {"flight-delay": 2}
+
+
+@pytest.mark.usefixtures("only_looks")
+def test_between_two_polls_all_is_read_only_where_a_release_changed(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_all = []
+    live = replica.ledger.releases.live
+    monkeypatch.setattr(replica.ledger.releases, "live", lambda pool: read_all.append(pool) or live(pool))
+    replica.release(1)
+    replica.follower.tick(10)
+    replica.follower.tick(10)  # its first look
+    read_all.clear()
+    for _ in range(5):
+        replica.follower.tick(10)
+    assert read_all == []
+    replica.release(2)
+    replica.follower.tick(10)
+    replica.follower.tick(10)
+    assert read_all == ["default"]
+
+
+@pytest.mark.usefixtures("only_looks")
+def test_a_look_that_fails_is_not_repeated_until_the_ledger_is_opened_anew(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def away() -> int:
+        looks.append(1)
+        raise ConnectionError("could not connect to server")
+
+    replica.release(1)
+    replica.follower.tick(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(replica.ledger.releases, "changes", away)
+        for _ in range(5):
+            replica.follower.tick(10)
+    assert looks == [1]
+    assert replica.served() == {"flight-delay": 1}
+    replica.follower.poll()
+    replica.release(2)
+    replica.follower.tick(10)
+    assert replica.served() == {"flight-delay": 2}
 
 
 def test_an_unreachable_ledger_leaves_the_last_state(replica: Replica) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen.core.records import Release, Replica
 
 ALIVE = timedelta(seconds=15)  # a replica beats every 2 s; silent for longer, it is counted as gone
-PAUSE = 0.25  # seconds between two looks
+PAUSE = 0.1  # seconds between two looks
 Ask: TypeAlias = "Callable[[Replica], str]"  # asks a replica itself: what is wrong, empty where it answers rightly
 
 

@@ -30,7 +30,8 @@ __all__ = ["Catalog", "Problem", "load_catalog", "read_changed", "read_defaults"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 NAME_WORDS = "up to 60 lower-case letters, digits and -"
 DEFAULTS = "models/_defaults.yaml"
-TAKEN = frozenset({"monitoring", "platform", "rollback", "retraining", "model-spec-errors"})  # DAGs of Evergreen's own
+OWN_DAGS = ("abort", "hold", "housekeeping", "monitor", "platform", "promote", "reconciler", "rollback")
+TAKEN = frozenset({*OWN_DAGS, "model-spec-errors", "monitoring", "retraining"})
 
 
 @dataclass(frozen=True)

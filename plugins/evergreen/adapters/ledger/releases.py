@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from evergreen.adapters.ledger.engine import Database, insert_if_absent
 from evergreen.adapters.ledger.holds import place_hold
@@ -213,6 +213,15 @@ class SqlReleases:
         query = select(r).join(ch, ch.c.release_id == r.c.id).where(r.c.pool == pool).order_by(r.c.model)
         with self._database.read() as connection:
             return [release_record(row) for row in connection.execute(query)]
+
+    def changes(self) -> int:
+        """Another number than before where a release has changed its state since, of any model; 0 before the first.
+
+        It is the newest event's, the end of an index. Postgres gives out numbers before the commit: of two transactions
+        at once the later number may be seen first, and the other one is missed.
+        """
+        with self._database.read() as connection:
+            return connection.execute(select(func.max(e.c.seq))).scalar() or 0
 
 
 def _locked(connection: Connection, release_id: str) -> tuple[Release, CandidateState]:

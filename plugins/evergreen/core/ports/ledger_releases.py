@@ -111,6 +111,13 @@ class Releases(Protocol):
     def live(self, pool: str) -> list[Release]:
         """The release of each champion of a pool, by model name."""
 
+    def changes(self) -> int:
+        """Another number than before where a release has changed its state since, of any model; 0 before the first.
+
+        Cheap, to be asked several times a second. It may miss one of two changes that happen at once: whoever goes by
+        it reads the whole now and then in any case.
+        """
+
 
 class Holds(Protocol):
     """Who may not be promoted automatically. `model` may be records.FLEET: all of them."""

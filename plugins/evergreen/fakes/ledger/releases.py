@@ -196,6 +196,10 @@ class InMemoryReleases:
             live = [self._rows[c.release_id] for c in self._champions.values() if c.release_id]
         return sorted((r for r in live if r.pool == pool), key=lambda r: r.model)
 
+    def changes(self) -> int:
+        """Another number than before where a release has changed its state since, of any model; 0 before the first."""
+        return len(self._events)
+
     def _of_version(self, model: str, version: int) -> list[Release]:
         return [r for r in self.history(model) if r.version == version]
 

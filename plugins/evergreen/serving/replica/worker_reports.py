@@ -15,6 +15,8 @@ class WorkerReports:
     def __init__(self, folder: Path, workers: Callable[[], Mapping[str, int]]) -> None:
         self._folder, self._workers = folder / files.WORKERS, workers
         self._read: dict[str, tuple[tuple[int, int] | None, WorkerReport | None]] = {}
+        self._compared: list[WorkerReport] = []
+        self._acknowledged: dict[str, int] = {}
 
     def all(self) -> list[WorkerReport]:
         """All of them; none while one has not reported yet."""
@@ -27,12 +29,11 @@ class WorkerReports:
         return reports
 
     def acknowledged(self) -> dict[str, int]:
-        """The version of each model that all living workers answer with."""
+        """The version of each model that all living workers answer with. Not to be changed: it is kept for the next."""
         reports = self.all()
-        if not reports:
-            return {}
-        versions = [{name: r.version for name, r in report.loaded.items()} for report in reports]
-        return {n: v for n, v in versions[0].items() if all(other.get(n) == v for other in versions)}
+        if reports != self._compared:
+            self._compared, self._acknowledged = reports, _common(reports)
+        return self._acknowledged
 
     def answering(self, model: str) -> list[Released | None]:
         """What each worker answers with for a model."""
@@ -49,3 +50,10 @@ class WorkerReports:
         if known is None or known[0] != stamp:
             known = self._read[slot] = (stamp, files.read(path, WorkerReport))
         return known[1]
+
+
+def _common(reports: list[WorkerReport]) -> dict[str, int]:
+    if not reports:
+        return {}
+    versions = [{name: r.version for name, r in report.loaded.items()} for report in reports]
+    return {n: v for n, v in versions[0].items() if all(other.get(n) == v for other in versions)}
