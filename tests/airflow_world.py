@@ -74,8 +74,13 @@ class World:
 
     def add(self, name: str, **changes: Any) -> None:
         """Declare another model, on the table `steady`, and wait until Airflow has its DAG."""
-        add_model(self.settings.root, name, {**STEADY, **changes})
-        within(PATIENCE, lambda: name in self.api.dags() or None)
+        self.declare({name: {**STEADY, **changes}})
+
+    def declare(self, models: dict[str, dict[str, Any]]) -> None:
+        """Declare these models too, and wait until Airflow has all their DAGs."""
+        for name, changes in models.items():
+            add_model(self.settings.root, name, changes)
+        within(PATIENCE, lambda: models.keys() <= set(self.api.dags()) or None)
 
     def ended(self, model: str, cause: Cause, state: RequestState, *, after: int = 0) -> TriggerRequest:
         """The model's newest request of this cause, once more than `after` of them have ended as `state`."""
@@ -128,7 +133,7 @@ class World:
 
     def answers_with(self, model: str, version: int) -> None:
         """Wait until this version answers."""
-        within(20, lambda: self.answer(model).get("version") in (version, str(version)) or None)
+        within(60, lambda: self.answer(model).get("version") in (version, str(version)) or None)
 
 
 @contextmanager
@@ -196,6 +201,7 @@ def make_project(root: Path, models: dict[str, dict[str, Any]]) -> None:
     shutil.copy(ROOT / "requirements.txt", root)
     (root / "expectations").mkdir()
     (root / "expectations" / "m.json").write_text(json.dumps(SUITE))
+    (root / "models").mkdir()
+    (root / "models" / "_defaults.yaml").write_text("{}\n")
     for name, changes in models.items():
         add_model(root, name, changes)
-    (root / "models" / "_defaults.yaml").write_text("{}\n")

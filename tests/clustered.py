@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from evergreen.core.ports.cluster import Cluster, Place
@@ -38,36 +38,45 @@ def _followed(folder: Path, work: Callable[..., Any], terms: Any, place: Place) 
     def tell(what: str) -> None:
         with file.open("a") as written:
             written.write(f"{what}\n")
+        _strike_if_told(folder, place.number, what)
         place.tell(what)
 
     return work(terms, replace(place, tell=tell))
 
 
 class Struck:
-    """While it is entered, one worker process (the first of this number) gets a signal once it told `at`."""
+    """While it is entered, the first worker process of this number to tell `at` gets a signal, then and there.
+
+    The process sends it to itself: from outside it may come when the work is done. `pid` is that process, once struck.
+    """
 
     def __init__(self, followed: Followed, number: int, at: str, signal: int) -> None:
-        self._followed, self._number, self._at, self._signal = followed, number, at, signal
-        self._over = Event()
-        self._thread = Thread(target=self._strike)
-        self.pid: int | None = None
+        self._order, self._text = _order(followed.folder), json.dumps([number, at, signal])
+
+    @property
+    def pid(self) -> int | None:
+        found = [int(path.suffix[1:]) for path in self._order.parent.glob(f"{self._order.name}.*")]
+        return found[0] if found else None
 
     def __enter__(self) -> Struck:
-        self._thread.start()
+        self._order.write_text(self._text)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        self._order.unlink(missing_ok=True)
 
-    def _strike(self) -> None:
-        while not self._over.wait(0.005):
-            with suppress(FileNotFoundError):
-                for number, pid, told in self._followed.tries():
-                    if number == self._number and self._at in told:
-                        os.kill(pid, self._signal)
-                        self.pid = pid
-                        return
+
+def _order(folder: Path) -> Path:
+    """Where it is written whom to strike; whoever was renames it."""
+    return folder.with_suffix(".strike")
+
+
+def _strike_if_told(folder: Path, number: int, told: str) -> None:
+    with suppress(FileNotFoundError):  # nobody is to be struck, or somebody was
+        wanted, at, signal = json.loads((order := _order(folder)).read_text())
+        if (number, told) == (wanted, at):
+            order.rename(order.with_suffix(f"{order.suffix}.{os.getpid()}"))
+            os.kill(os.getpid(), signal)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

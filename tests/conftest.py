@@ -32,6 +32,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 # Those with a real Airflow wait more than they work: they run beside the others, one stack at a time
 AIRFLOW = tuple(f"tests/e2e/test_{name}.py" for name in ("approval", "killed", "retraining", "rollback"))
 LONG = ("tests/e2e/", "tests/unit/test_trust_machine.py", "tests/unit/test_kill_everywhere.py", "tests/dags/")
+LONG += tuple(
+    f"tests/load/test_{name}" for name in ("dask", "many", "same", "sign", "supervisor", "train", "tuning", "validate")
+)
 
 
 class OneStackAtATime(LoadScopeScheduling):

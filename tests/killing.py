@@ -37,7 +37,7 @@ from pathlib import Path
 import psutil
 
 LOOK = 0.005  # seconds between two looks for the first sign of work
-STARTS, ENDS = 60.0, 10.0  # seconds: to the first sign of work, and for what a killed program has started to be gone
+STARTS, ENDS = 60.0, 30.0  # seconds: to the first sign of work, and for what a killed program has started to be gone
 _CALL = "import importlib, sys; getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(*sys.argv[3:])"
 
 
@@ -45,6 +45,10 @@ def moment(seed: int, *, of: int, within: float) -> float:
     """Seconds after the first sign of work: random for this seed, one seed in each `of`-th of the work's seconds."""
     share = (seed % of + random.Random(seed).random()) / of
     return 0.95 * within * share  # a run is now and then quicker than the one that was measured
+
+
+class EndedBefore(AssertionError):
+    """It ended well before its moment: it was quicker than it was measured."""
 
 
 class Program:
@@ -66,7 +70,10 @@ class Program:
         return seconds
 
     def kill(self, after: float) -> None:
-        """Start it, and kill it so many seconds after its first sign of work. Nothing of it runs on afterwards."""
+        """Start it, and kill it so many seconds after its first sign of work. Nothing of it runs on afterwards.
+
+        Raises EndedBefore where it was done by then.
+        """
         with self._started() as process:
             self._wait_for_work(process)
             with suppress(subprocess.TimeoutExpired):
@@ -74,9 +81,9 @@ class Program:
             process.send_signal(signal.SIGKILL)
             process.wait()
             left = _left_of(process.pid, ENDS)
-        assert process.returncode == -signal.SIGKILL, self._told(
-            f"ended with {process.returncode} before {after:.2f} s"
-        )
+        if process.returncode != -signal.SIGKILL:
+            kind = AssertionError if process.returncode else EndedBefore
+            raise kind(self._told(f"ended with {process.returncode} before {after:.2f} s"))
         assert not left, self._told(f"left running: {left}")
 
     def _started(self) -> _Started:

@@ -1,4 +1,8 @@
-"""The stack under test: this checkout's, brought up by the program behind `make up`."""
+"""What is under test: this checkout's stack in containers, brought up by the program behind `make up`, as `stack`.
+
+And as `embedded`, before it and by itself, one embedded shape for all files that need a real Airflow and no container:
+here because `make test` has no time for them. Each declares models of its own in it.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,63 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from airflow_world import World, running
 from compose_stack import ROOT, ComposeStack
+from evergreen import faults, supervisor
 from evergreen.composed import docker_cli
 
 ENV = ROOT / ".env"
 PATIENCE = 1500  # seconds: the first test waits while all images are built, and an outage ends in Airflow's own time
+# What follows these finds what they leave behind: a monitor that is silent, slots that were stopped.
+LAST = ("test_monitor_in_airflow.py", "test_roll.py")
+# Where test_kills_in_airflow.py strikes. Train and judge work in a child of the task, roll_out in the task's own
+# process: killed is the one that calls.
+CALLS = ("ledger.models.add_candidate:after", "ledger.models.judge:before", "ledger.releases.prepare:after")
+_EMBEDDED, _WORLD = pytest.StashKey[str](), pytest.StashKey[World]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longer than the rest of the tests may take; rolls come last: they kill what others find unharmed."""
-    items.sort(key=lambda item: "test_roll.py" in item.nodeid)
-    for item in items:
-        if "tests/compose/" in item.nodeid:
-            item.add_marker(pytest.mark.timeout(PATIENCE))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Longer than other tests may take. Those without a container come first: two shapes at once are slow."""
+    here = [item for item in items if "tests/compose/" in item.nodeid]
+    for item in here:
+        item.add_marker(pytest.mark.timeout(PATIENCE))
+    items.sort(key=lambda item: (not _is_embedded(item), item.path.name in LAST))
+    config.stash[_EMBEDDED] = next((item.nodeid for item in reversed(items) if _is_embedded(item)), "")
+
+
+def _is_embedded(item: pytest.Item) -> bool:
+    return "embedded" in getattr(item, "fixturenames", ())
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Stop the embedded shape after the last test that asks for it: those that follow need the processors."""
+    if item.nodeid == item.config.stash[_EMBEDDED] and _WORLD in item.config.stash:
+        supervisor.down(item.config.stash[_WORLD].settings)
+
+
+@pytest.fixture(scope="session")
+def struck(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The file of each of CALLS: where it is there nothing is killed, and a kill makes it."""
+    folder = tmp_path_factory.mktemp("struck")
+    files = {call: folder / call.replace(":", "-") for call in CALLS}
+    for file in files.values():
+        file.touch()
+    return files
+
+
+@pytest.fixture(scope="session")
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, struck: dict[str, Path], pytestconfig: pytest.Config
+) -> Iterator[World]:
+    """An embedded shape, up, without a model."""
+    told = " ".join(f"{call}:{file}" for call, file in struck.items())
+    with running(tmp_path_factory.mktemp("project"), {}, **{faults.VARIABLE: told}) as world:
+        pytestconfig.stash[_WORLD] = world
+        yield world
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,4 @@
-"""The reconciler in a real Airflow: what waits becomes a run, what a hand moved is put back, what is overtaken ends.
-
-The embedded shape; here because `make test` has no time for it.
-"""
+"""The reconciler in a real Airflow: what waits becomes a run, what a hand moved is put back, what is overtaken ends."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from airflow_world import PATIENCE, STEADY, World, running, within
+from airflow_world import PATIENCE, STEADY, World, within
 from asking import command, ended_without_release, states
 from evergreen import wiring
 from evergreen.core.ports import Runs
@@ -30,22 +27,20 @@ MODELS: dict[str, dict[str, Any]] = {
     "newer": {**STEADY, "approval": MANUAL},
     "refused": {**STEADY, "approval": AUTO, "gates": [{"metric": "auc", "min": 0.999}]},
     "drifting": {**STEADY, "approval": AUTO},
-    "lost": {"source": {**SPEC["source"], "table": "nowhere"}, "triggers": [NEW_DATA], "approval": AUTO},
+    "sourceless": {"source": {**SPEC["source"], "table": "nowhere"}, "triggers": [NEW_DATA], "approval": AUTO},
     **{name: {**STEADY, "approval": MANUAL} for name in ("runs", "dozing")},
 }
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The embedded shape, for what takes longer than `make test` may."""
-    with running(tmp_path_factory.mktemp("project"), MODELS) as world:
-        yield world
+def world(embedded: World) -> World:
+    embedded.declare(MODELS)
+    return embedded
 
 
 @pytest.fixture(scope="module")
 def drifted(world: World) -> TriggerRequest:
     """The request of a metric, which waits in the ledger: no event of Airflow's tells of it."""
-    within(60, lambda: {METRIC, ASKED, DOZING} <= set(world.api.dags()) or None)
     return world.ledger.requests.open(
         **make_request_args(
             model=METRIC,
@@ -131,7 +126,7 @@ def test_an_alias_that_a_hand_took_away_is_put_back_and_reported(world: World, s
 
 
 def test_a_source_that_cannot_be_asked_stops_nothing_and_its_watchdog_turns_red_over_it(world: World) -> None:
-    """The model `lost` reads a table that nobody makes."""
+    """The model `sourceless` reads a table that nobody makes."""
     beat = within(PATIENCE, lambda: _failing_for_long(world))
     assert [one.part for one in troubles_of(beat)] == ["watermarks"]
     run_id = world.api.trigger("reconciler")
@@ -143,11 +138,10 @@ def test_a_source_that_cannot_be_asked_stops_nothing_and_its_watchdog_turns_red_
 
 
 def _failing_for_long(world: World) -> Heartbeat | None:
-    """The reconciler's heartbeat, which is a moment old."""
+    """The reconciler's heartbeat, while it is a moment old and tells so."""
     now, beat = datetime.now(UTC), world.ledger.heartbeats.last(RECONCILER)
-    assert beat
-    assert now - beat.at < timedelta(seconds=30)
-    return beat if persisting(beat, now) else None
+    fresh = beat is not None and now - beat.at < timedelta(seconds=30)
+    return beat if fresh and persisting(beat, now) else None
 
 
 # ---------------------------------------------------------------- approvals that something overtakes
@@ -156,7 +150,6 @@ def _failing_for_long(world: World) -> Heartbeat | None:
 @pytest.fixture(scope="module")
 def stories(world: World) -> Iterator[dict[str, Future[None]]]:
     told = {"newer": newer, "refused": overridden}
-    within(60, lambda: set(told) <= set(world.api.dags()) or None)
     with ThreadPoolExecutor(len(told)) as pool:
         runs = {model: world.api.trigger(model) for model in told}
         yield {model: pool.submit(story, world.again(), model, runs[model]) for model, story in told.items()}

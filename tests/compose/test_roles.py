@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,7 @@ class People:
 
     url: str
     admin_password: str
+    _tokens: dict[str, str] = field(default_factory=dict)
 
     def api(self, user: str) -> AirflowApi:
         """Signed in as this user."""
@@ -66,10 +67,11 @@ class People:
     def ask(self, user: str | None, method: str, path: str, body: Any = None) -> httpx.Response:
         """A request as this user; none: without signing in."""
         with httpx.Client(base_url=self.url, timeout=30) as http:
-            if user:
+            if user and user not in self._tokens:
                 sent = {"username": user, "password": self._password(user)}
-                http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=sent).json()['access_token']}"
-            return http.request(method, path, json=body)
+                self._tokens[user] = http.post("/auth/token", json=sent).json()["access_token"]
+            headers = {"Authorization": f"Bearer {self._tokens[user]}"} if user else {}
+            return http.request(method, path, json=body, headers=headers)
 
     def _password(self, user: str) -> str:
         return self.admin_password if user == "admin" else PASSWORD

@@ -44,7 +44,7 @@ def models(stack: ComposeStack, api: AirflowApi) -> Iterator[None]:
         for name in MODELS:
             (ROOT / "models" / name).mkdir()
             (ROOT / "models" / name / "model.yaml").write_text(yaml.safe_dump(_spec(name)))
-        _within(120, lambda: set(MODELS) <= set(api.dags()) or None)
+        _within(300, lambda: set(MODELS) <= set(api.dags()) or None)
         yield
     finally:
         for name in MODELS:
@@ -111,7 +111,12 @@ def _version(stack: ComposeStack, model: str) -> str:
     record = {"x": 0.5, "carrier": "AA", "count": 3}
 
     def ask() -> str | None:
-        answer = httpx.post(url, json={"records": [record]}, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        try:
+            answer = httpx.post(
+                url, json={"records": [record]}, headers={"Authorization": f"Bearer {token}"}, timeout=10
+            )
+        except httpx.HTTPError:
+            return None
         return str(answer.json()["version"]) if answer.is_success else None
 
     return _within(60, ask)

@@ -27,6 +27,7 @@ from evergreen.demo.warehouse import months
 MODEL = "flight-delay"
 PATIENCE = 300.0  # seconds that a run may take, an outage of 30 s and Airflow's own patience in it
 AWAY = 30.0  # seconds
+CHAMPION = f"SELECT version FROM release WHERE id = (SELECT release_id FROM champion WHERE model = '{MODEL}')"
 Found = TypeVar("Found")
 
 
@@ -43,7 +44,7 @@ def caller(stack: ComposeStack, api: AirflowApi) -> Iterator[Caller]:
     features = load_catalog(ROOT).specs[MODEL].features.columns
     record = months(6, 6).select(features).row(1000, named=True)
     with Caller(f"{stack.serving_url}/models/{MODEL}/predict", record, stack.env["EVERGREEN_SERVING_TOKEN"]) as asking:
-        _within(30, lambda: asking.newest)
+        _within(60, lambda: asking.newest)
         yield asking
 
 
@@ -53,7 +54,7 @@ def test_a_part_of_airflow_is_killed_while_it_trains(
 ) -> None:
     failures = len(caller.failures)
     run_id = _retrain(api, f"{service} is killed")
-    _within(60, lambda: _under_way(api, run_id, "train"))
+    _within(PATIENCE, lambda: _under_way(api, run_id, "train"))
     stack.kill_main(service)
     assert _finished(api, MODEL, run_id)["state"] == "success"
     _champion_answers(stack, caller)
@@ -67,7 +68,7 @@ def test_what_airflow_needs_is_away_for_30_seconds(
 ) -> None:
     failures = len(caller.failures)
     run_id = _retrain(api, f"{service} is away")
-    _within(60, lambda: _under_way(api, run_id, "pull"))
+    _within(PATIENCE, lambda: _under_way(api, run_id, "pull"))
     with stack.away(service):
         time.sleep(AWAY)
     assert _finished(api, MODEL, run_id)["state"] == "success"
@@ -77,7 +78,7 @@ def test_what_airflow_needs_is_away_for_30_seconds(
 
 def test_the_edge_is_killed(stack: ComposeStack, caller: Caller) -> None:
     stack.kill_main("edge")
-    _within(20, lambda: stack.inspect("edge")["RestartCount"] >= 1 or None)
+    _within(60, lambda: stack.inspect("edge")["RestartCount"] >= 1 or None)
     _champion_answers(stack, caller)
 
 
@@ -90,7 +91,7 @@ def test_the_worker_that_answers_is_killed(stack: ComposeStack, caller: Caller) 
 
 def test_a_slot_is_killed(stack: ComposeStack, caller: Caller) -> None:
     stack.kill_main("serving-blue")
-    _within(30, lambda: stack.inspect("serving-blue")["RestartCount"] >= 1 or None)
+    _within(60, lambda: stack.inspect("serving-blue")["RestartCount"] >= 1 or None)
     _champion_answers(stack, caller)
 
 
@@ -152,13 +153,13 @@ def _answers(stack: ComposeStack, version: int) -> bool:
 
 
 def _ready(stack: ComposeStack) -> httpx.Response:
-    return httpx.get(f"http://{stack.address(GREEN)}:8000/v2/health/ready", timeout=5)
+    return httpx.get(f"http://{stack.address(GREEN)}:8000/v2/health/ready", timeout=30)
 
 
 def _version(stack: ComposeStack, slot: str) -> int:
     """Which version of the model this slot answers with."""
     token = {"Authorization": f"Bearer {stack.env['EVERGREEN_SERVING_TOKEN']}"}
-    answer = httpx.get(f"http://{stack.address(slot)}:8000/v2/models/{MODEL}/ready", headers=token, timeout=5)
+    answer = httpx.get(f"http://{stack.address(slot)}:8000/v2/models/{MODEL}/ready", headers=token, timeout=30)
     return int(answer.json()["version"])
 
 
@@ -210,8 +211,7 @@ def _champion_answers(stack: ComposeStack, caller: Caller) -> int:
     """Wait until callers get the version that the ledger names; that version."""
 
     def look() -> int | None:
-        time.sleep(0.5)
-        (model,) = (row for row in stack.evergreen("status", MODEL, "--json")["models"])
+        named = int(stack.sql(CHAMPION, "evergreen"))
         try:
             answer = httpx.post(
                 caller.url,
@@ -222,9 +222,9 @@ def _champion_answers(stack: ComposeStack, caller: Caller) -> int:
             version = int(answer.raise_for_status().json()["version"])
         except httpx.HTTPError:
             return None
-        return version if version == model["version"] else None
+        return version if version == named else None
 
-    return _within(60, look)
+    return _within(PATIENCE, look)
 
 
 def _within(seconds: float, look: Callable[[], Found | None]) -> Found:

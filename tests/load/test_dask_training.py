@@ -100,7 +100,7 @@ def test_it_is_as_good_as_that_of_one_process(snapshot: Snapshot, undisturbed: T
 def test_a_training_that_loses_a_worker_begins_anew_and_ends_right(
     snapshot: Snapshot, undisturbed: TrainedModel, told: Path, lost: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    followed = Followed(DaskCluster.here(workers=2, threads=1, memory_mb=2000, patience=5), told)
+    followed = Followed(DaskCluster.here(workers=2, threads=1, memory_mb=2000, patience=10), told)
     with caplog.at_level(logging.WARNING), Struck(followed, number=1, at="round 5", signal=lost) as struck:
         trained = snapshot.fit(followed)
     assert struck.pid is not None
@@ -109,7 +109,7 @@ def test_a_training_that_loses_a_worker_begins_anew_and_ends_right(
     tries = followed.tries()
     assert sorted(number for number, *_ in tries) == [0, 0, 1, 1]  # one loss, one more try
     assert [said[-1] for _, _, said in tries[2:]] == [f"round {ROUNDS}"] * 2
-    assert wait_for(lambda: not workers_left(), 10)
+    assert wait_for(lambda: not workers_left(), 30)
 
 
 def train_in(folder: str) -> None:

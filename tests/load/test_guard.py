@@ -21,6 +21,8 @@ from load_client import Answered, Plan, between, failures, load, predict
 from serving_process import Serving, serving, wait_for
 from trialling import MODEL, PLAN, try_out
 
+pytestmark = pytest.mark.alone
+
 RATE, STAGE = 200.0, "canary-50"
 ASKS = [predict(MODEL, row) for row in frame(seed=77).to_dicts()]
 KEYS = 1009  # prime, so that each key asks for many rows

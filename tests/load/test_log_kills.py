@@ -16,6 +16,8 @@ from tests.load_client import Ask, Plan, Run, load, predict
 from tests.logged import predictions_in
 from tests.serving_process import Serving, serving, wait_for
 
+pytestmark = pytest.mark.alone
+
 WORKERS, ROUNDS = 2, 5
 ASKS: list[Ask] = [predict("flight-delay", ROW), predict("flight-delay", ROW, ROW, {**ROW, "carrier": "ZZ"})]
 

@@ -48,6 +48,7 @@ class Store(FileStore):
         super().put(key, data)
         if key.startswith("snapshots/"):
             print(key, flush=True)
+            sys.stdin.readline()  # waits for leave where the test gives it part by part
 
 spec = make_spec(window={"train": "21d", "holdout": {"length": "2d", "min_rows": 10}})
 store, ledger = Store(f"{folder}/store"), open_ledger(f"sqlite:///{folder}/ledger.db")
@@ -62,8 +63,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_sqlite(tmp_path_factory.mktemp("source") / "w.db", make_rows(DAYS + 1, PER_DAY))
 
 
-def started(folder: Path, url: str) -> subprocess.Popen[str]:
-    """A process that pulls for the request of this folder; it tells of each part that it has written."""
+def started(folder: Path, url: str, leave: int | None = None) -> subprocess.Popen[str]:
+    """A process that pulls for the request of this folder; it tells of each part that it has written.
+
+    It waits once it has written more parts than it has leave for, if that is given.
+    """
     folder.mkdir(exist_ok=True)
     request = open_ledger(f"sqlite:///{folder / 'ledger.db'}").requests.open(
         model="flights", source="s", cause=Cause.PERSON, dedupe_key="one", run_id="run",
@@ -72,7 +76,12 @@ def started(folder: Path, url: str) -> subprocess.Popen[str]:
     open_ledger(f"sqlite:///{folder / 'ledger.db'}").requests.mark(request.id, now=NOW, state=RequestState.CLAIMED)
     command = [sys.executable, "-c", PULL, str(folder), url, request.id]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    waits = subprocess.DEVNULL if leave is None else subprocess.PIPE
+    process = subprocess.Popen(command, stdin=waits, stdout=subprocess.PIPE, text=True, env=environment)
+    if process.stdin:
+        process.stdin.write("\n" * (leave or 0))
+        process.stdin.flush()
+    return process
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, str | int]:
@@ -89,8 +98,9 @@ def test_a_kill_at_any_moment_costs_only_what_was_not_written(tmp_path: Path, ur
     chance = random.Random(8)
     for number in range(5):
         folder = tmp_path / str(number)
-        process = started(folder, url)
-        for _ in range(chance.randrange(3, DAYS - 3)):
+        parts = chance.randrange(3, DAYS - 3)
+        process = started(folder, url, leave=parts + 2)  # however late this test comes, it is not done by then
+        for _ in range(parts):
             assert process.stdout is not None
             assert process.stdout.readline()
         time.sleep(chance.uniform(0, 0.02))  # somewhere in the next parts: the moment, not something that is awaited

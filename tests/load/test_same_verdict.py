@@ -12,6 +12,7 @@ import pytest
 
 from evergreen.adapters.duckdb_window import DuckdbWindow
 from evergreen.adapters.gx_validator import GxValidator, frames, rowwise
+from evergreen.adapters.gx_validator.found import PartChecks
 from evergreen.adapters.gx_validator.library import Library, error_of
 from evergreen.core.ports import PartRows
 from evergreen.fakes.store import InMemoryStore
@@ -165,10 +166,12 @@ EXPECTATIONS = [
 ]
 
 
+Judged = tuple[dict[str, Any], dict[str, Any]]  # an expectation, and what the library itself says of the whole frame
+
+
 @pytest.fixture(scope="module")
-def stock() -> list[dict[str, Any]]:
-    """As the library itself judges the whole frame."""
-    return Library(frames.to_pandas(FRAME)).run(EXPECTATIONS)
+def stock() -> list[Judged]:
+    return list(zip(EXPECTATIONS, Library(frames.to_pandas(FRAME)).run(EXPECTATIONS), strict=True))
 
 
 def test_thirty_types_and_more_are_asked() -> None:
@@ -177,17 +180,24 @@ def test_thirty_types_and_more_are_asked() -> None:
 
 @pytest.mark.parametrize("cut", [250, 30])
 def test_a_window_in_parts_gets_the_verdict_of_the_whole_frame(
-    stock: list[dict[str, Any]], cut: int, monkeypatch: pytest.MonkeyPatch
+    stock: list[Judged], cut: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rowwise, "ROWS", 400)
     parts = [PartRows.of(piece, f"snapshots/m/{at}.parquet") for at, piece in enumerate(FRAME.iter_slices(cut))]
     validator = GxValidator(InMemoryStore(), DuckdbWindow())
-    for _ in ("judged", "taken from what is kept"):
-        report = validator.validate(parts, {"name": "s", "expectations": EXPECTATIONS})
-        found = zip(report.full["results"], report.results, strict=True)
-        assert [_seen(result, None if one.rows is None else list(one.rows)) for result, one in found] == [
-            _seen(result, result["result"].get("unexpected_index_list")) for result in stock
-        ]
+    sound = [one for one in stock if not error_of(one[1])]
+    _assert_same(validator, parts, [one for one in stock if error_of(one[1])])  # of these nothing is kept
+    _assert_same(validator, parts, sound)
+    monkeypatch.setattr(PartChecks, "judge", None)
+    _assert_same(validator, parts, sound)  # as they are kept
+
+
+def _assert_same(validator: GxValidator, parts: list[PartRows], wanted: list[Judged]) -> None:
+    report = validator.validate(parts, {"name": "s", "expectations": [expectation for expectation, _ in wanted]})
+    found = zip(report.full["results"], report.results, strict=True)
+    assert [_seen(result, None if one.rows is None else list(one.rows)) for result, one in found] == [
+        _seen(result, result["result"].get("unexpected_index_list")) for _, result in wanted
+    ]
 
 
 def _seen(result: dict[str, Any], rows: list[int] | None) -> dict[str, Any]:

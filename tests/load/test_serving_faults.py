@@ -18,6 +18,8 @@ from tests.serving_process import Serving, serving, wait_for
 
 from evergreen.serving.pulse import HANGS_AFTER
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Serving]:
@@ -45,11 +47,11 @@ def test_a_worker_that_hangs_is_killed_started_again_and_counted(replica: Servin
     status, found = replica.ask("POST", "/models/flight-delay/predict", {"records": [ROW]}, timeout=30)
     took = time.monotonic() - stopped
     assert (status, (found["version"], found["predictions"][0])) == (200, expected)
-    assert HANGS_AFTER - 1.5 < took < HANGS_AFTER + 5
+    assert HANGS_AFTER - 1.5 < took < HANGS_AFTER + 15  # its successor has libraries to import
     assert replica.worker_pid() != pid
     assert not Path(f"/proc/{pid}").exists()
     counted = 'evergreen_worker_restarts_total{reason="hung"} 1'
-    wait_for(lambda: counted in replica.ask("GET", "/metrics")[1], 5, replica.log)
+    wait_for(lambda: counted in replica.ask("GET", "/metrics")[1], 20, replica.log)
     assert f"worker 0 (process {pid}) hangs" in replica.log()
 
 
@@ -63,19 +65,19 @@ def test_a_full_disk_leaves_the_live_version_and_a_restart_goes_on(replica: Serv
         status, found = ready(replica)
         return status == 200 and why in str(found) and "No space left on device" in str(found)
 
-    wait_for(told, 10, replica.log)
-    wait_for(lambda: why in str(heartbeat(replica).reasons), 5, replica.log)
+    wait_for(told, 20, replica.log)
+    wait_for(lambda: why in str(heartbeat(replica).reasons), 20, replica.log)
     assert (heartbeat(replica).versions, replica.answer(ROW)) == ({"flight-delay": 1}, expected)
     os.kill(replica.worker_pid(), signal.SIGKILL)
-    wait_for(lambda: replica.answer(ROW) == expected, 10, replica.log)
+    wait_for(lambda: ready(replica)[0] == 200 and replica.answer(ROW) == expected, 20, replica.log)
     replica.stop()
     replica.start()
     wait_for(lambda: told() and replica.answer(ROW) == expected, 20, replica.log)
-    wait_for(lambda: heartbeat(replica).versions == {"flight-delay": 1}, 10, replica.log)
+    wait_for(lambda: heartbeat(replica).versions == {"flight-delay": 1}, 20, replica.log)
     assert len(list((replica.folder / "bundles").iterdir())) == 1
     filler.unlink()
     replica.await_version(2, seconds=15)
-    wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 5, replica.log)
+    wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 20, replica.log)
     assert replica.log().count("Traceback") == 0
 
 
@@ -91,7 +93,7 @@ def test_the_store_and_the_ledger_go_away_and_come_back(tmp_path: Path) -> None:
         replica.start()
         replica.await_version(1)
         expected = replica.answer(ROW)
-        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 1, 10, replica.log)
+        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 1, 20, replica.log)
         folders = [tmp_path / "store", tmp_path / "ledger.db"]
         for folder in folders:
             folder.rename(folder.with_suffix(".away"))
@@ -105,7 +107,7 @@ def test_the_store_and_the_ledger_go_away_and_come_back(tmp_path: Path) -> None:
             texts = str(found["reasons"])
             return "The store does not take the prediction log" in texts and "ledger does not answer" in texts
 
-        wait_for(told, 15, replica.log)
+        wait_for(told, 20, replica.log)
         assert metric(replica, "evergreen_log_backlog_bytes") > 0
         assert metric(replica, "evergreen_log_lag_seconds") > 0
         assert metric(replica, "evergreen_reasons") == 2
@@ -116,5 +118,5 @@ def test_the_store_and_the_ledger_go_away_and_come_back(tmp_path: Path) -> None:
         for folder in folders:
             folder.with_suffix(".away").rename(folder)
         wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 20, replica.log)
-        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 3, 10, replica.log)
+        wait_for(lambda: metric(replica, "evergreen_log_shipped_rows_total") == 3, 20, replica.log)
         assert metric(replica, "evergreen_log_backlog_bytes") == 0

@@ -19,6 +19,8 @@ from evergreen.core.errors import ServingFailed
 from evergreen.core.records import CallerToken
 from evergreen.serving.state import CALLERS
 
+pytestmark = pytest.mark.alone
+
 PATH = "/models/flight-delay/predict"
 BODY = {"records": [ROW]}
 TOKENS = {"EVERGREEN_SERVING_AUTH": "tokens"}
@@ -51,13 +53,13 @@ def replica(tmp_path: Path) -> Iterator[Serving]:
 def test_tokens_come_rotate_and_go_within_seconds_and_without_a_restart(replica: Serving) -> None:
     assert status(replica, new_token()) == 401
     old, kept = add(replica, "web-shop")
-    came = wait_for(lambda: status(replica, old) == 200, 5, replica.log)
+    came = wait_for(lambda: status(replica, old) == 200, 20, replica.log)
     assert replica.ask("GET", "/v2/health/ready") == (200, {"ready": True, "reasons": []})
     new, _ = add(replica, "web-shop")
-    wait_for(lambda: status(replica, new) == 200, 5, replica.log)
+    wait_for(lambda: status(replica, new) == 200, 20, replica.log)
     assert status(replica, old) == 200  # both are valid in between
     replica.ledger.tokens.revoke(kept.id, by="test", now=datetime.now(UTC))
-    went = wait_for(lambda: status(replica, old) == 401, 5, replica.log)
+    went = wait_for(lambda: status(replica, old) == 401, 20, replica.log)
     assert status(replica, new) == 200
     assert max(came, went) < 3
     page = replica.ask("GET", "/metrics")[1]
@@ -70,7 +72,7 @@ def test_tokens_come_rotate_and_go_within_seconds_and_without_a_restart(replica:
 
 def test_known_callers_are_answered_without_a_ledger_and_after_restarts(replica: Serving) -> None:
     token, _ = add(replica, "web-shop")
-    wait_for(lambda: status(replica, token) == 200, 5, replica.log)
+    wait_for(lambda: status(replica, token) == 200, 20, replica.log)
     listed = replica.folder / CALLERS
     assert stat.S_IMODE(listed.stat().st_mode) == 0o600
     assert token not in listed.read_text()
@@ -79,10 +81,10 @@ def test_known_callers_are_answered_without_a_ledger_and_after_restarts(replica:
         path.rename(replica.home / f"away-{path.name}")
     (replica.home / "ledger.db").write_bytes(b"no database" * 100)
     replica.start()
-    wait_for(lambda: status(replica, token) == 200, 10, replica.log)
+    wait_for(lambda: status(replica, token) == 200, 20, replica.log)
     assert status(replica, new_token()) == 401
     (replica.home / "ledger.db").unlink()  # an empty ledger is made in its place: it has lost the tokens
-    wait_for(lambda: "knows no token" in str(replica.ask("GET", "/v2/health/ready")), 10, replica.log)
+    wait_for(lambda: "knows no token" in str(replica.ask("GET", "/v2/health/ready")), 20, replica.log)
     assert status(replica, token) == 200
 
 
@@ -111,7 +113,7 @@ def test_a_slip_in_the_setting_opens_nothing(tmp_path: Path) -> None:
 
 def test_a_refusal_keeps_the_connection_and_costs_next_to_nothing(replica: Serving) -> None:
     token, _ = add(replica, "web-shop")
-    wait_for(lambda: status(replica, token) == 200, 5, replica.log)
+    wait_for(lambda: status(replica, token) == 200, 20, replica.log)
     connection = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=10)
     connection.connect()
     socket = connection.sock
@@ -130,7 +132,7 @@ def test_a_refusal_keeps_the_connection_and_costs_next_to_nothing(replica: Servi
 
 def test_the_platforms_own_client_sends_its_token(replica: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     token, _ = add(replica, "platform")
-    wait_for(lambda: status(replica, token) == 200, 5, replica.log)
+    wait_for(lambda: status(replica, token) == 200, 20, replica.log)
     url = f"http://127.0.0.1:{replica.port}"
     monkeypatch.delenv("EVERGREEN_SERVING_TOKEN", raising=False)
     with (

@@ -81,6 +81,7 @@ def copied(url: str) -> str:
                 break
             time.sleep(0.05)
         connection.execute(text(f'CREATE DATABASE killed TEMPLATE "{source.database}"'))
+        connection.execute(text("ALTER DATABASE killed SET synchronous_commit = off"))  # clients are killed, no server
     return source.set(database="killed").render_as_string(hide_password=False)
 
 
@@ -93,8 +94,9 @@ def test_a_kill_after_any_write_is_survived(kind: str, name: str, twins: tuple[A
     writes = writes_of(story.act, unharmed)
     consistent(unharmed)
     story.whole(unharmed)
-    places = killed_at(writes, story.until)
+    places = [number for number in killed_at(writes, story.until) if kind == "sqlite" or _in_ledger(writes, number)]
     assert len(places) > 5, writes
+    print(f"{name}: killed at {len(places)} places")
     for number in places:
         world = stage.world(str(number))
         assert killed_after(number, story.act, world), number
@@ -105,6 +107,11 @@ def test_a_kill_after_any_write_is_survived(kind: str, name: str, twins: tuple[A
             story.whole(world)
         except AssertionError as error:
             raise AssertionError(f"killed after write {number} of {writes}: {error}") from error
+
+
+def _in_ledger(writes: list[str], number: int) -> bool:
+    """Whether it is killed just after a write of the ledger, or before any: a write of another port changes no row."""
+    return number == 0 or writes[number - 1].startswith("ledger.")
 
 
 def killed_at(writes: list[str], until: str) -> list[int]:

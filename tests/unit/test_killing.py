@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import killing
-from killing import Program, moment
+from killing import EndedBefore, Program, moment
 
 
 def count_slowly(folder: str) -> None:
@@ -52,7 +52,7 @@ def test_a_killed_program_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_one_that_ends_before_its_moment_was_not_killed(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="ended with 0 before 30"):
+    with pytest.raises(EndedBefore, match="ended with 0 before 30"):
         program(count_slowly, tmp_path / "m").kill(30)
 
 
