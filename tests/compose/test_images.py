@@ -60,7 +60,7 @@ def inspect(name: str) -> dict[str, Any]:
     return found[0]
 
 
-@pytest.mark.parametrize(("name", "limit"), [("airflow", 1_550_000_000), ("serving", 450_000_000)])
+@pytest.mark.parametrize(("name", "limit"), [("airflow", 1_400_000_000), ("serving", 450_000_000)])
 def test_an_image_is_small(name: str, limit: int) -> None:
     size = inspect(name)["Size"]
     print(f"{image(name)}: {size / 1e6:.0f} MB")

@@ -18,11 +18,13 @@ from evergreen.adapters.evidence_charts import draw
 from evergreen.core import evidence as ev
 from evergreen.core import evidence_curves, evidence_rows, evidence_shifts, evidence_values
 from evergreen.core.metrics import Metric, Task
+from evergreen.core.refitting import REFIT_OF
 from evergreen.core.sampling import MOST_ROWS, looked_at
 from evergreen.core.scored import Scored
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.fakes.store import InMemoryStore
 from evergreen.steps.report import report
+from evergreen.ui import tables
 
 SCORED = make_scored(Task.BINARY, make_frame())
 
@@ -83,6 +85,15 @@ def test_a_champion_that_could_not_be_compared_is_named():
     assert made["changed"]["champion"]["version"] == 1
     assert made["changed"]["champion"]["compared"] is False
     assert made["disagreements"] is None
+
+
+def test_of_a_refit_the_rows_are_told_that_judged_it_and_those_that_it_learned_besides():
+    judgement = make_judgement()
+    once = tables.changed(ev.evidence_of(judgement))[0].rows[1]
+    again = replace(judgement.candidate, made_with={REFIT_OF: "4"})
+    made = tables.changed(ev.evidence_of(replace(judgement, candidate=again)))[0].rows[1]
+    newest = judgement.candidate.data_end.strftime("%Y-%m-%d %H:%M UTC")
+    assert made[1] == f"{once[1]}, judged so as version 4; then again on all rows to {newest}"
 
 
 def test_the_primary_metric_is_that_of_the_first_gate_of_the_task():

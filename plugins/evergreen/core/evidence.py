@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from evergreen.core import evidence_curves, evidence_rows, evidence_shifts, evidence_values, verdict_json
 from evergreen.core.metrics import HIGHER_IS_BETTER, METRICS_BY_TASK, NEAREST_ZERO_IS_BEST, Metric, Task
+from evergreen.core.refitting import refit_of
 from evergreen.core.sampling import Looked, looked_at
 from evergreen.core.spec_fields import format_duration
 
@@ -134,6 +135,7 @@ def _changed(judgement: Judgement, looked: Looked) -> dict[str, Any]:
             "train_key": candidate.train_key,
             "bundle": candidate.bundle,
             "mlflow_run": candidate.mlflow_run,
+            "refit_of": refit_of(candidate),
         },
         "champion": champion
         and {

@@ -57,7 +57,7 @@ def over_limit(bad: int, total: int, limit: float, *, bad_newer: int = 0, newer:
 
 
 def failures(results: Sequence[ExpectationResult], example: Callable[[ExpectationResult, int], str]) -> list[str]:
-    """At most 10 lines, one for each failure with at most 5 examples of at most 40 characters."""
+    """At most 10 lines, one for each failure with at most 5 examples of at most 40 characters, each once."""
     lines = [_line(result, example) for result in results[:MAX_FAILURES]]
     more = len(results) - MAX_FAILURES
     return [*lines, f"and {more} more"] if more > 0 else lines
@@ -66,7 +66,7 @@ def failures(results: Sequence[ExpectationResult], example: Callable[[Expectatio
 def _line(result: ExpectationResult, example: Callable[[ExpectationResult, int], str]) -> str:
     facts = [result.detail] if result.detail else []
     if result.rows:
-        examples = (shortened(example(result, row)) for row in result.rows[:MAX_EXAMPLES])
+        examples = dict.fromkeys(shortened(example(result, row)) for row in result.rows[:MAX_EXAMPLES])
         facts.append(f"{len(result.rows):,} rows, for example {', '.join(examples)}")
     return f"{name(result)} {result.status}" + (f": {'; '.join(facts)}" if facts else "")
 

@@ -46,7 +46,7 @@ def changed(evidence: dict[str, Any]) -> list[Table]:
     beside = [when(champion["data_end"]), champion["bundle"][:12]] if champion else [NONE, NONE]
     rows = [
         ["newest row fitted on", when(candidate["data_end"]), beside[0]],
-        ["fitted on", _span(found["fitted"]), NONE],
+        ["fitted on", _fitted(found), NONE],
         ["judged on", _span(found["fresh"]), "the same rows" if champion and champion["compared"] else NONE],
         ["bundle", candidate["bundle"][:12], beside[1]],
     ]
@@ -59,6 +59,14 @@ def changed(evidence: dict[str, Any]) -> list[Table]:
         ["train key", candidate["train_key"][:12]],
     ]
     return [Table("", head, rows, words=3), Table("", ["of the candidate", ""], made_by, words=2)]
+
+
+def _fitted(found: dict[str, Any]) -> str:
+    rows, candidate = _span(found["fitted"]), found["candidate"]
+    if candidate.get("refit_of") is None:
+        return rows
+    judged = f"{rows}, judged so as version {candidate['refit_of']}"
+    return f"{judged}; then again on all rows to {when(candidate['data_end'])}"
 
 
 def _span(span: dict[str, Any]) -> str:
