@@ -122,8 +122,11 @@ class Connection:
         return Answer(head[:-4], self.file.read(int(length.split(b":")[1])))
 
     def is_closed(self) -> bool:
-        """Whether the server ends it, after what it has sent."""
-        return self.file.read() == b""
+        """Whether the server ends it, after what it has sent; by a reset where more had come that nobody will read."""
+        try:
+            return self.file.read() == b""
+        except ConnectionResetError:
+            return True
 
 
 def request(body: bytes = BODY, path: str = PREDICT, version: str = "1.1", **headers: str) -> bytes:
