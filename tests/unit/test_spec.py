@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -154,7 +155,6 @@ def test_the_page_in_docs_is_up_to_date_and_names_every_key() -> None:
 
 
 def test_the_projects_specs_are_right_in_the_schema_and_a_typo_is_not(defaults: dict[str, Any]) -> None:
-    jsonschema = pytest.importorskip("jsonschema")  # comes with Airflow
     schema = reference.json_schema(defaults)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -120,7 +121,6 @@ def test_the_schema_and_the_page_say_for() -> None:
 
 
 def test_an_editor_accepts_what_the_check_does() -> None:
-    jsonschema = pytest.importorskip("jsonschema")  # comes with Airflow
     validator = jsonschema.Draft202012Validator(reference.json_schema(yaml.safe_load("{}")))
     spec = spec_of({"name": "drift.psi.max", "above": 0.2, "for": 3}, monitoring={"slices": ["carrier"]})
     written = json.loads(spec.model_dump_json(exclude_none=True))
