@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,7 @@ def at_once(opener: Opener, acts: list[Callable[[Ledger], Release]]) -> list[Rel
     ready = Barrier(len(acts))
 
     def run(act: Callable[[Ledger], Release]) -> Release | EvergreenError:
-        ledger = opener()
-        ready.wait(60)
+        ledger = opened(opener, ready)
         try:
             return act(ledger)
         except EvergreenError as error:
@@ -47,6 +47,23 @@ def at_once(opener: Opener, acts: list[Callable[[Ledger], Release]]) -> list[Rel
 
     with ThreadPoolExecutor(len(acts)) as pool:
         return list(pool.map(run, acts))
+
+
+@pytest.fixture(autouse=True)
+def few_connections() -> None:
+    """A ledger's connection is closed once the ledger is collected, and a server has only so many."""
+    gc.collect()
+
+
+def opened(opener: Opener, ready: Barrier) -> Ledger:
+    """A ledger of its own, once all have theirs; what keeps one from opening it is told, and ends the waiting."""
+    try:
+        ledger = opener()
+    except BaseException:
+        ready.abort()
+        raise
+    ready.wait(60)
+    return ledger
 
 
 def check_one_won(ledger: Ledger, results: list[Release | EvergreenError], generation: int) -> Release:
@@ -166,9 +183,8 @@ def test_of_fifty_who_read_and_write_nobody_sees_a_locked_database(kind: str, tm
     ready = Barrier(threads)
 
     def run(thread: int) -> str:
-        ledger = opener()
-        ready.wait(60)
         try:
+            ledger = opened(opener, ready)
             for number in range(thread * ROUNDS, (thread + 1) * ROUNDS):
                 work(ledger, number + 1)
         except Exception as error:  # whatever reaches a caller is told as it is
