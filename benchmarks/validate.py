@@ -97,6 +97,7 @@ def _parts(folder: Path) -> list[Any]:
 
 def evergreen(folder: Path, new: bool) -> Any:
     """The adapter as it is wired; with `new`, one part of thirty was not seen before."""
+    os.environ["_RJEM_MALLOC_CONF"] = "narenas:1"  # as in all of Airflow's processes; read when Polars is loaded
     import duckdb  # noqa: F401  (the scheduler imports these before it forks)
     import great_expectations  # noqa: F401
     import pandas  # noqa: F401

@@ -80,6 +80,7 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
     return {
         "EVERGREEN_CONN_WAREHOUSE": warehouse,
         "OMP_WAIT_POLICY": "PASSIVE",  # else the threads of fits side by side spin: each takes several times as long
+        "_RJEM_MALLOC_CONF": "narenas:1",  # else Polars' allocator keeps what was freed for each thread by itself
         **kept,
         "EVERGREEN_PROJECT": str(settings.root),
         "EVERGREEN_HOME": str(settings.home),
