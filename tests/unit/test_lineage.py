@@ -243,6 +243,20 @@ def test_what_an_earlier_evergreen_did_not_keep_is_told_as_not_recorded(ledger: 
     assert "no image was named" in one(other, "image").says
 
 
+def test_how_it_was_trained_is_told_with_the_parameters_of_a_tuning(ledger: Ledger) -> None:
+    make(ledger, 1, seen=0, made_with={**MADE_WITH, "engine": "local"})
+    tuned = '{"learning_rate": 0.0512345, "grow_policy": "lossguide", "max_depth": 7}'
+    make(ledger, 2, seen=0, made_with={**MADE_WITH, "engine": "external_memory", "tuned": tuned})
+    plain = one(lineage.of_version(ledger, "m", 1), "training")
+    assert (plain.says, plain.facts["tuned"]) == ("trained by engine local; parameters of the spec", {})
+    found = one(lineage.of_version(ledger, "m", 2), "training")
+    assert found.says == (
+        "trained by engine external_memory; parameters of a tuning: "
+        "grow_policy lossguide, learning_rate 0.05123, max_depth 7"
+    )
+    assert found.facts["tuned"]["learning_rate"] == 0.0512345
+
+
 def test_the_tree_as_json_holds_plain_values_under_its_own_names(ledger: Ledger) -> None:
     import json
 

@@ -1,13 +1,14 @@
 """Where a version, a release or a snapshot came from, as a tree that the ledger tells. Nothing is guessed.
 
-release → approval, verdict, version → run, snapshot → suite; version → spec, code, image, libraries. A version that was
-recalled has the snapshot and the code of the one that was fitted; one that was fitted again names the one that was
-judged.
+release → approval, verdict, version → run, snapshot → suite; version → training, spec, code, image, libraries. A
+version that was recalled has the snapshot and the code of the one that was fitted; one that was fitted again names the
+one that was judged.
 What the ledger does not hold stands in the tree as not recorded.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from evergreen.core.monitoring.recovery import Recovery, recoveries
 from evergreen.core.recalling import fitted, recalled, why_recalled
 from evergreen.core.records import CandidateState
 from evergreen.core.triggers import cause_told
+from evergreen.core.tuning import KEPT_AS as TUNED
 
 if TYPE_CHECKING:
     from evergreen.core.ports import Ledger
@@ -171,6 +173,7 @@ def _made_from(ledger: Ledger, candidate: Candidate, page_of: PageOf, look_back:
         yield _snapshot(ledger.models.snapshot(own.model, own.snapshot_id))
     except KeyError:
         yield not_recorded("snapshot", f"the ledger has no snapshot {own.snapshot_id}")
+    yield from _training(candidate)
     yield from _made_with(candidate)
 
 
@@ -237,6 +240,12 @@ def _suite(snapshot: Snapshot) -> Node:
         return not_recorded("suite", say.EARLIER)
     name, _, digest = snapshot.suite.rpartition("@")
     return Node("suite", f"suite {name}, sha256 {digest}", {"name": name, "sha256": digest})
+
+
+def _training(candidate: Candidate) -> Iterator[Node]:
+    if engine := candidate.made_with.get("engine"):
+        tuned = json.loads(candidate.made_with.get(TUNED, "{}"))
+        yield Node("training", say.training(engine, tuned), {"engine": engine, "tuned": tuned})
 
 
 def _made_with(candidate: Candidate) -> Iterator[Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from typing import Any
@@ -35,6 +35,13 @@ MADE_WITH = (
     ("image", "image", "image"),
     ("libraries", "lock_hash", "libraries (requirements.txt), sha256"),
 )
+
+
+def training(engine: str, tuned: Mapping[str, Any]) -> str:
+    """'trained by engine local; parameters of a tuning: learning_rate 0.05, max_depth 7'."""
+    values = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in sorted(tuned.items()))
+    found = ", ".join(f"{name} {value}" for name, value in values)
+    return f"trained by engine {engine}; parameters of {f'a tuning: {found}' if found else 'the spec'}"
 
 
 def plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evergreen.core.spec import ModelSpec
     from evergreen.core.spec_tuning import Space, Tuning
 
-KEPT_AS = "tuned"  # in a candidate's made_with: its tuned parameters and their study, as JSON
+KEPT_AS = "tuned"  # in a candidate's made_with: its tuned parameters, as JSON
 _FITTED = 2  # times the length of a scored stretch that the oldest fold has to fit on, at least
 _BASE_MB, _ROW_BYTES = 350, 60  # of a process of trials; of a row: label, gradients, answers, XGBoost's own
 
