@@ -163,9 +163,14 @@ def test_of_what_was_fitted_again_that_version_is_asked_about(tmp_path: Any, mon
     played = Played(tmp_path, monkeypatch)
     fitted_again(played)
     asked = _what_to_ask(TaskRun(played.spec, played.context), played.ledger.models.candidate("m", 2))
+    keep(store := InMemoryStore(), 2, ["x"], "30d")
+    asked = replace(asked, store=store)
     assert headline(asked) == "Release m version 2?"
     assert "candidate: version 2 (version 1 fitted again)" in body(asked)
-    assert ", judged so; then again on all rows to " in body(asked)
+    assert (
+        "| fitted on | 1,234 rows, 2013-01-01 to 2013-02-20 00:00 UTC, judged so; then again on all rows to 2013-03-04 "
+        in body(asked)
+    )
     assert "rows that version 1 was not fitted on, by its answers; version 2 is that, fitted on them too: " in body(
         asked
     )
@@ -305,7 +310,7 @@ def keep(store: InMemoryStore, version: int, features: list[str], train: str) ->
     sealed, files = bundle.seal({bundle.SCHEMA: schema})
     for name, data in files.items():
         store.put(bundle.key(sealed, name), data)
-    fitted = {"rows": 1234, "from": "2013-01-01T00:00:00", "until": None}
+    fitted = {"rows": 1234, "from": "2013-01-01T00:00:00+00:00", "until": "2013-02-20T00:00:00+00:00"}
     told = {"changed": {"fitted": fitted, "spec": {"window": f"train {train}", "rounds": "at most 30"}}}
     store.put(evidence.key("m", version), json.dumps(told).encode())
     return sealed

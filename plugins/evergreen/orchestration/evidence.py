@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -133,7 +134,7 @@ def _fitted(candidate: Candidate, known: dict[str, Any]) -> str:
     since = f"{span['from'][:10]} to " if span and span["from"] else "up to "
     if refit_of(candidate) is None:
         return f"{rows}{since}{readable_time(candidate.data_end)}"
-    until = readable_time(span["until"]) if span and span["until"] else NONE
+    until = readable_time(datetime.fromisoformat(span["until"])) if span and span["until"] else NONE
     return f"{rows}{since}{until}, judged so; then again on all rows to {readable_time(candidate.data_end)}"
 
 
