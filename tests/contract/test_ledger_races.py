@@ -38,32 +38,21 @@ def at_once(opener: Opener, acts: list[Callable[[Ledger], Release]]) -> list[Rel
     """What each came to, all begun together, each through its own connection."""
     ready = Barrier(len(acts))
 
-    def run(act: Callable[[Ledger], Release]) -> Release | EvergreenError:
-        ledger = opened(opener, ready)
+    def run(ledger: Ledger, act: Callable[[Ledger], Release]) -> Release | EvergreenError:
+        ready.wait(60)
         try:
             return act(ledger)
         except EvergreenError as error:
             return error
 
     with ThreadPoolExecutor(len(acts)) as pool:
-        return list(pool.map(run, acts))
+        return list(pool.map(run, [opener() for _ in acts], acts))
 
 
 @pytest.fixture(autouse=True)
 def few_connections() -> None:
     """A ledger's connection is closed once the ledger is collected, and a server has only so many."""
     gc.collect()
-
-
-def opened(opener: Opener, ready: Barrier) -> Ledger:
-    """A ledger of its own, once all have theirs; what keeps one from opening it is told, and ends the waiting."""
-    try:
-        ledger = opener()
-    except BaseException:
-        ready.abort()
-        raise
-    ready.wait(60)
-    return ledger
 
 
 def check_one_won(ledger: Ledger, results: list[Release | EvergreenError], generation: int) -> Release:
@@ -184,7 +173,8 @@ def test_of_fifty_who_read_and_write_nobody_sees_a_locked_database(kind: str, tm
 
     def run(thread: int) -> str:
         try:
-            ledger = opened(opener, ready)
+            ledger = opener()
+            ready.wait(60)
             for number in range(thread * ROUNDS, (thread + 1) * ROUNDS):
                 work(ledger, number + 1)
         except Exception as error:  # whatever reaches a caller is told as it is
