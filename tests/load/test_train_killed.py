@@ -18,7 +18,7 @@ from evergreen.core.records import Candidate
 from evergreen.core.snapshot import snapshot_id
 from evergreen.steps.train import train
 from judging import MADE_WITH, NOW
-from killing import EndedBefore, Program, moment
+from killing import EndedBefore, Program, holds, moment
 from records import make_request_args, make_snapshot
 from training_data import AS_OF, make_rows, make_spec
 
@@ -79,7 +79,7 @@ def train_once(name: str) -> None:
 
 
 def program(folder: Path) -> Program:
-    return Program(train_once, folder, at_work=lambda: any(folder.glob("training/*/*.arrow")))
+    return Program(train_once, folder, at_work=lambda: holds(folder / "training", ".arrow"))
 
 
 def killed_in(folder: Path, landed: Path, after: float) -> Program:

@@ -20,7 +20,7 @@ from evergreen.core.tuning import Trial, TrialKind
 from evergreen.fakes.registry import FakeRegistry
 from evergreen.steps.train import train
 from judging import MADE_WITH, NOW
-from killing import Program
+from killing import Program, holds
 from records import make_request_args, make_snapshot
 from training_data import AS_OF, SPEC, make_rows, make_spec
 
@@ -78,7 +78,7 @@ def ended(folder: Path) -> dict[int, str]:
 def program(folder: Path, after: int = 0) -> Program:
     """At work once rows are written for the trials, and so many have ended."""
     rows = folder / "training"
-    return Program(tune_once, folder, at_work=lambda: any(rows.glob("*/*.arrow")) and len(ended(folder)) >= after)
+    return Program(tune_once, folder, at_work=lambda: holds(rows, ".arrow") and len(ended(folder)) >= after)
 
 
 def study_of(folder: Path) -> list[Trial]:
@@ -119,4 +119,4 @@ def test_a_killed_tuning_ends_as_one_that_was_not(tmp_path: Path, undisturbed: P
     assert trials[0].kind is TrialKind.UNTUNED
     found, wanted = candidate_of(folder), candidate_of(undisturbed)
     assert (found.train_key, found.bundle) == (wanted.train_key, wanted.bundle)
-    assert not any(folder.glob("training/*/*.arrow"))
+    assert not holds(folder / "training", ".arrow")

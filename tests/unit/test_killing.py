@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import killing
-from killing import EndedBefore, Program, moment
+from killing import EndedBefore, Program, holds, moment
 
 
 def count_slowly(folder: str) -> None:
@@ -65,6 +66,25 @@ def test_what_it_leaves_running_is_told_and_ended(tmp_path: Path, monkeypatch: p
 def test_a_failure_comes_with_its_words(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="ended with 1:\nbroken"):
         program(fail, tmp_path / "m").run()
+
+
+def test_a_folder_that_goes_while_it_is_looked_through_is_no_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+    (tmp_path / "going").mkdir()
+
+    def gone(path: str) -> object:
+        if Path(path).name == "going":
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", gone)
+    assert not holds(tmp_path, ".arrow")
+    (tmp_path / "stays").mkdir()
+    (tmp_path / "stays" / "0.arrow").touch()
+    assert holds(tmp_path, ".arrow")
+    assert not holds(tmp_path, ".parquet")
 
 
 def test_moments_are_spread_and_repeat() -> None:
