@@ -248,3 +248,21 @@ def test_specs_are_read_again_only_when_a_file_has_changed(project: Path) -> Non
     assert specs.now() is not second
     shutil.rmtree(project / "models" / "another")
     assert sorted(specs.now()) == ["delay"]
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_one_model_less(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_spec(project, "another")
+    write_suite(project, "another")
+    specs = Specs(project)
+    assert sorted(specs.now()) == ["another", "delay"]
+    scandir = os.scandir
+
+    def removed_before(path: object) -> object:
+        if str(path).endswith("another"):
+            shutil.rmtree(path, ignore_errors=True)
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("os.scandir", removed_before)
+    assert sorted(specs.now()) == ["delay"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,9 +77,10 @@ class Specs:
     def _files(self) -> Iterator[tuple[str, int, int]]:
         """All that load_catalog looks at: path, time of change, size."""
         for pattern in ("models/*", "models/*/*.y*ml", "expectations/*.json", "dags/*.py"):
-            for path in self._root.glob(pattern):
+            # Not pathlib's, which raises where a folder goes meanwhile.
+            for path in glob.glob(pattern, root_dir=self._root):  # noqa: PTH207
                 try:
-                    stat = path.stat()
+                    stat = (self._root / path).stat()
                 except FileNotFoundError:  # removed this very moment
                     continue
-                yield str(path), stat.st_mtime_ns, stat.st_size
+                yield path, stat.st_mtime_ns, stat.st_size

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
@@ -71,10 +72,18 @@ def settled() -> Iterator[None]:
 
 def uses_polars() -> bool:
     """Whether Polars' threads are at work in this process."""
-    with contextlib.suppress(OSError):
-        names = (path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
-        return any(name.startswith("polars-") and name[len("polars-")].isdigit() for name in names)
-    return True  # a system without /proc
+    threads = Path("/proc/self/task")
+    if not threads.is_dir():  # a system without /proc
+        return True
+    return any(re.match(r"polars-\d", _name(thread)) for thread in threads.iterdir())
+
+
+def _name(thread: Path) -> str:
+    """Nothing where it has ended since it was listed."""
+    try:
+        return (thread / "comm").read_text()
+    except OSError:
+        return ""
 
 
 class _Worker:
