@@ -33,13 +33,15 @@ def components(stack: Stack, home: Path) -> list[Component]:
     airflow = (sys.executable, "-m", "airflow")
     api = ("--host", "127.0.0.1", "--port", port_of(stack.airflow_url), "--workers", "1")
     terse = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}  # it tells of every look at every file: 25 MB a day
+    # Its API server may wait for itself until SQLite's timeout of 5 s: who waits meanwhile is not to give up with it.
+    patient = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"{_database(home)}?timeout=30"}
     quiet = ("--skip-serve-logs",)  # the log servers bind fixed ports on all interfaces; the UI reads the files
     return [
         Component("mlflow", "MLflow", (sys.executable, "-m", "mlflow", "server", *_mlflow(stack, home))),
         Component("api-server", "Airflow API server", (*airflow, "api-server", *api)),
-        Component("scheduler", "Airflow scheduler", (*airflow, "scheduler", *quiet)),
-        Component("dag-processor", "Airflow DAG processor", (*airflow, "dag-processor"), terse),
-        Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", *quiet)),
+        Component("scheduler", "Airflow scheduler", (*airflow, "scheduler", *quiet), patient),
+        Component("dag-processor", "Airflow DAG processor", (*airflow, "dag-processor"), terse | patient),
+        Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", *quiet), patient),
         Component("serving", "Serving", (sys.executable, "-m", "evergreen.serving", *_serving(stack))),
     ]
 
@@ -89,7 +91,7 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
         "EVERGREEN_AIRFLOW_URL": stack.airflow_url,
         "EVERGREEN_AIRFLOW_USER": stack.user,
         "EVERGREEN_AIRFLOW_PASSWORD": stack.password,
-        "EVERGREEN_AIRFLOW_DB_URL": _database(settings),  # for housekeeping: Airflow hides its own from tasks
+        "EVERGREEN_AIRFLOW_DB_URL": _database(settings.home),  # for housekeeping: Airflow hides its own from tasks
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -118,7 +120,7 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
         "api.base_url": stack.airflow_url,
         "api.secret_key": secret["session"],
         "api_auth.jwt_secret": secret["token"],
-        "database.sql_alchemy_conn": _database(settings),
+        "database.sql_alchemy_conn": _database(settings.home),
         "logging.base_log_folder": settings.home / "airflow" / "logs",
         "scheduler.trigger_timeout_check_interval": 5,  # approvals that nobody gives end soon after their time
         "scheduler.scheduler_idle_sleep_time": 0.2,  # seconds; the default of 1 is most of a hop between two tasks
@@ -128,8 +130,8 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
     return {f"AIRFLOW__{name.upper().replace('.', '__')}": str(value) for name, value in options.items()}
 
 
-def _database(settings: Settings) -> str:
-    return f"sqlite:///{settings.home / 'airflow' / 'airflow.db'}"
+def _database(home: Path) -> str:
+    return f"sqlite:///{home / 'airflow' / 'airflow.db'}"
 
 
 def _password_file(home: Path) -> Path:
