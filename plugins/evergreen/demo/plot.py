@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BEFORE_A_CLICK = 3.0  # seconds: Airflow asks again where an answer comes while it is still noting its question
 A_PERSON_TAKES = 1800.0  # seconds at most, with --ask
+A_CALLER_WAITS = 10.0  # seconds at most for the next answer
 
 
 def play(console: Console, stage: Stage, warehouse: Warehouse, *, ask: bool = False) -> None:
@@ -109,6 +110,9 @@ def _goes_on(story: Story, live: Release) -> None:
     caller = story.callers[live.model]
     before = caller.answers.get(live.version, 0)
     time.sleep(1)
+    deadline = time.monotonic() + A_CALLER_WAITS
+    while caller.answers.get(live.version, 0) <= before and time.monotonic() < deadline:
+        time.sleep(0.1)
     if caller.answers.get(live.version, 0) <= before or caller.newest != live.version:
         raise DemoFailed(f"{live.model}: version {live.version} no longer answers alone")
 
