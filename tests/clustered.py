@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from evergreen.core.ports.cluster import Cluster, Place
 
 
@@ -77,6 +79,14 @@ def _strike_if_told(folder: Path, number: int, told: str) -> None:
         if (number, told) == (wanted, at):
             order.rename(order.with_suffix(f"{order.suffix}.{os.getpid()}"))
             os.kill(os.getpid(), signal)
+
+
+def command_of(process: psutil.Process) -> str:
+    """Nothing of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

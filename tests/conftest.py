@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.update(
@@ -13,6 +14,10 @@ os.environ.update(
     NO_COLOR="1",
     OMP_NUM_THREADS="1",  # two workers have two cores: threads of their fits would mostly wait for each other
 )
+
+# An example may be slow because of what else this machine does. In CI Hypothesis does without a deadline by itself.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

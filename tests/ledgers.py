@@ -21,11 +21,17 @@ POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES")  # the URL of a database th
 KINDS = ["memory", "sqlite", *(["postgres"] if POSTGRES else [])]
 LATER = NOW + timedelta(hours=1)
 Opener = Callable[[], Ledger]
+# Connections of earlier tests, which are closed only once their ledger is collected: a server has only so many.
+END_OTHERS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+)
 
 
 def empty_postgres(url: str) -> str:
     """The URL, of a database that has nothing in it now."""
     with Database(url).write() as connection:
+        connection.execute(END_OTHERS)
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     return url
@@ -35,6 +41,7 @@ def cleared_postgres(url: str) -> str:
     """The URL, of a ledger that has its tables and no row in them: much quicker than to make them anew."""
     open_ledger(url)
     with Database(url).write() as connection:
+        connection.execute(END_OTHERS)
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())
     return url

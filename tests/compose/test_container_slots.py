@@ -132,7 +132,7 @@ def rig(proxy: str, tmp_path: Path) -> Container:
     for name in ("store", "rehearsal"):
         (tmp_path / name).mkdir()
     run_slot(tmp_path)
-    return Container(None, HttpServingClient(timeout=2), FileStore(str(tmp_path / "store")), tmp_path, proxy)
+    return Container(None, HttpServingClient(timeout=10), FileStore(str(tmp_path / "store")), tmp_path, proxy)
 
 
 class TestContainerSlots(SlotContract):
@@ -239,7 +239,7 @@ def test_a_version_that_needs_more_memory_than_the_limit_is_told_so(rig: Contain
     text = (
         rf"version 1 needed more than the memory limit of {MEMORY_MB * 1.048576:.0f} MB.*EVERGREEN_REHEARSAL_MEMORY_MB"
     )
-    with pytest.raises(RehearsalFailed, match=text), rig.another(timeout=8).start(MODEL, 1, made):
+    with pytest.raises(RehearsalFailed, match=text), rig.another(timeout=15).start(MODEL, 1, made):
         pass
 
 
@@ -284,7 +284,7 @@ def test_a_slot_that_does_not_answer_is_found_and_its_restart_is_a_new_life(rig:
     containers = DockerSlots(rig.url)
     run_slot(
         rig.folder, "--entrypoint", "sleep", "--health-cmd", "printf 'Traceback\ntimed out\n'; false",
-        "--health-interval", "1s", "--health-retries", "2", program=["60"],
+        "--health-interval", "1s", "--health-retries", "6", program=["60"],
     )  # fmt: skip
     containers.restart(SLOT)
     assert found(containers.look(SLOT)) is None

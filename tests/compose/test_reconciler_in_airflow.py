@@ -14,14 +14,14 @@ from airflow_world import PATIENCE, STEADY, World, within
 from asking import command, ended_without_release, states
 from evergreen import wiring
 from evergreen.core.ports import Runs
-from evergreen.core.reconciling import RECONCILER, persisting, troubles_of
+from evergreen.core.reconciling import RECONCILER, persisting
 from evergreen.core.records import ApprovalState, CandidateState, Cause, Heartbeat, RequestState, TriggerRequest
 from records import make_request_args
 from runs_contract import Rig, RunsContract
 from training_data import AS_OF, SPEC
 
 METRIC, ASKED, DOZING = "drifting", "runs", "dozing"
-ALIASES = 60.0  # seconds: they are looked at every 30
+ALIASES = PATIENCE  # seconds: they are looked at every 30, and later where a look took long
 NEW_DATA, MANUAL, AUTO = {"new_data": {"min_rows": 100}}, {"mode": "manual", "timeout": "5m"}, {"mode": "auto"}
 MODELS: dict[str, dict[str, Any]] = {
     "newer": {**STEADY, "approval": MANUAL},
@@ -128,7 +128,7 @@ def test_an_alias_that_a_hand_took_away_is_put_back_and_reported(world: World, s
 def test_a_source_that_cannot_be_asked_stops_nothing_and_its_watchdog_turns_red_over_it(world: World) -> None:
     """The model `sourceless` reads a table that nobody makes."""
     beat = within(PATIENCE, lambda: _failing_for_long(world))
-    assert [one.part for one in troubles_of(beat)] == ["watermarks"]
+    assert [one.part for one in persisting(beat, datetime.now(UTC))] == ["watermarks"]
     run_id = world.api.trigger("reconciler")
     assert world.finished("reconciler", run_id)["state"] == "failed"
     assert world.api.tasks("reconciler", run_id) == {"watch": "failed", "send_notices": "success"}

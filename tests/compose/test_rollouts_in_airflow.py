@@ -83,7 +83,7 @@ def test_a_version_goes_through_its_stages_while_its_task_is_deferred(world: Wor
             world.api.clear(WON, runs[WON], ["roll_out"])
             deferred(world, WON, runs[WON])
         asked(world, now)
-        within(30, lambda now=now: world.ledger.releases.get(now.id).stage != now.stage or None)
+        within(PATIENCE, lambda now=now: world.ledger.releases.get(now.id).stage != now.stage or None)
     assert seen == STAGES
     run = world.finished(WON, runs[WON])
     assert (run["state"], world.api.tasks(WON, runs[WON])["roll_out"]) == ("success", "success")
@@ -105,7 +105,7 @@ def test_one_that_trips_ends_rolled_back_and_its_run_says_why(world: World, runs
     assert world.ledger.releases.get(release.id).state is RolloutState.ROLLED_BACK
     assert world.ledger.models.candidate(LOST, 2).state is CandidateState.ROLLED_BACK
     notice = within(
-        30,
+        PATIENCE,
         lambda: next(
             (n for n in world.ledger.notices.latest(50) if n.model == LOST and n.kind is NoticeKind.ROLLED_BACK), None
         ),

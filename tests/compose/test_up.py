@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from evergreen.composed.starting import SERVICES, SLOTS, make_slots, of_an_older
 
 RUNNING = {*SERVICES, "serving-blue"} - {"init"}
 SERVING = "evergreen-serving:latest"
+LATE = 60  # seconds: an answer to a health check, under the load of the test before
 READY_WITHIN = 240  # seconds, images built
 IDLE_MB = 3 * 1024**3 / 1e6
 MEMORY_LIMITS = 8 * 1024**3  # bytes: what all may hold together
@@ -36,13 +38,19 @@ def test_the_configuration_is_read_without_a_warning(stack: ComposeStack) -> Non
 
 
 def test_all_are_healthy_and_none_had_to_be_restarted(stack: ComposeStack) -> None:
-    found = stack.containers()
+    until = time.monotonic() + LATE
+    while not _all_healthy(found := stack.containers()) and time.monotonic() < until:
+        time.sleep(1)
     assert {service: state(one) for service, one in found.items() if service in RUNNING} == dict.fromkeys(
         RUNNING, "healthy"
     )
     assert found["init"]["State"]["ExitCode"] == 0
     assert {service: one["RestartCount"] for service, one in found.items() if one["RestartCount"]} == {}
     assert [service for service, one in found.items() if one["State"]["OOMKilled"]] == []
+
+
+def _all_healthy(found: dict[str, Any]) -> bool:
+    return all(state(one) == "healthy" for service, one in found.items() if service in RUNNING)
 
 
 def test_it_is_up_in_time_and_small(stack: ComposeStack) -> None:

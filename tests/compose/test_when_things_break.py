@@ -26,7 +26,7 @@ from evergreen.demo.warehouse import months
 
 MODEL = "flight-delay"
 PATIENCE = 300.0  # seconds that a run may take, an outage of 30 s and Airflow's own patience in it
-AWAY = 30.0  # seconds
+AWAY, LOST = 30.0, 30.0  # seconds: that a service is away, and until a request that nobody answered counts as lost
 CHAMPION = f"SELECT version FROM release WHERE id = (SELECT release_id FROM champion WHERE model = '{MODEL}')"
 Found = TypeVar("Found")
 
@@ -43,7 +43,9 @@ def caller(stack: ComposeStack, api: AirflowApi) -> Iterator[Caller]:
     assert _finished(api, "hold", api.trigger("hold", act))["state"] == "success"
     features = load_catalog(ROOT).specs[MODEL].features.columns
     record = months(6, 6).select(features).row(1000, named=True)
-    with Caller(f"{stack.serving_url}/models/{MODEL}/predict", record, stack.env["EVERGREEN_SERVING_TOKEN"]) as asking:
+    with Caller(
+        f"{stack.serving_url}/models/{MODEL}/predict", record, stack.env["EVERGREEN_SERVING_TOKEN"], LOST
+    ) as asking:
         _within(60, lambda: asking.newest)
         yield asking
 
@@ -103,7 +105,7 @@ def test_the_disk_of_a_slot_is_full(stack: ComposeStack, api: AirflowApi, caller
         stack.run("docker", "exec", GREEN, "python", "-c", FILL)
         act = {"model": MODEL, "to_version": other, "reason": "the disk of a slot is full"}
         run_id = api.trigger("rollback", act)
-        _within(60, lambda: "No space left" in _ready(stack).text or None)
+        _within(PATIENCE, lambda: "No space left" in _ready(stack).text or None)
         assert _ready(stack).status_code == httpx.codes.OK
         assert _version(stack, GREEN) == before  # the one before goes on answering
         stack.run("docker", "exec", GREEN, "rm", FILLER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,12 +46,6 @@ def at_once(opener: Opener, acts: list[Callable[[Ledger], Release]]) -> list[Rel
 
     with ThreadPoolExecutor(len(acts)) as pool:
         return list(pool.map(run, [opener() for _ in acts], acts))
-
-
-@pytest.fixture(autouse=True)
-def few_connections() -> None:
-    """A ledger's connection is closed once the ledger is collected, and a server has only so many."""
-    gc.collect()
 
 
 def check_one_won(ledger: Ledger, results: list[Release | EvergreenError], generation: int) -> Release:

@@ -33,8 +33,7 @@ def test_one_of_twenty_is_released_and_the_alias_says_so(opener: Opener) -> None
     versions = [int(candidate.version) for candidate in reversed(ledger.models.candidates(MODEL))]
     ready = Barrier(RACERS)
 
-    def run(request_id: str, version: int) -> Release | RunEnds:
-        own = opener()
+    def run(own: Ledger, request_id: str, version: int) -> Release | RunEnds:
         ready.wait(60)
         try:
             return roll_out(
@@ -45,7 +44,7 @@ def test_one_of_twenty_is_released_and_the_alias_says_so(opener: Opener) -> None
             return end
 
     with ThreadPoolExecutor(RACERS) as pool:
-        results = list(pool.map(run, requests, versions))
+        results = list(pool.map(run, [opener() for _ in requests], requests, versions))
     [won] = [result for result in results if isinstance(result, Release)]
     ended = {v: str(r.reason) for v, r in zip(versions, results, strict=True) if isinstance(r, RunEnds)}
     assert len(ended) == RACERS - 1

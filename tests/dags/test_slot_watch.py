@@ -72,7 +72,7 @@ def test_the_watcher_fires_once_for_what_it_finds_and_again_if_nothing_was_done(
 ) -> None:
     async def story() -> None:
         events = SlotsWatcher(URL).run()
-        waiting = asyncio.create_task(event_of(events, 5))
+        waiting = asyncio.create_task(event_of(events, 30))
         await asyncio.sleep(0.2)
         assert not waiting.done(), "all is well"
         hang(slots)
@@ -80,7 +80,7 @@ def test_the_watcher_fires_once_for_what_it_finds_and_again_if_nothing_was_done(
         await events.aclose()
         events = SlotsWatcher(URL).run()  # as after a restart of the triggerer
         assert await event_of(events)
-        again = asyncio.create_task(event_of(events, 5))
+        again = asyncio.create_task(event_of(events, 30))
         await asyncio.sleep(0.2)
         assert not again.done(), "sent again at once"
         monkeypatch.setattr(slot_watch, "AGAIN", 0.0)
@@ -103,7 +103,7 @@ def test_a_docker_slots_that_is_away_is_asked_again(
         monkeypatch.setattr(wiring, "slot_containers", refuse)
         hang(slots)
         events = SlotsWatcher(URL).run()
-        waiting = asyncio.create_task(event_of(events, 5))
+        waiting = asyncio.create_task(event_of(events, 30))
         await asyncio.sleep(0.2)
         assert not waiting.done()
         monkeypatch.setattr(wiring, "slot_containers", away)

@@ -12,6 +12,7 @@ import pytest
 
 from evergreen import wiring
 from evergreen.core.records import Cause, RequestState
+from evergreen.orchestration import watchers
 from evergreen.orchestration.watchers import SourceWatcher, pause_after
 from records import NOW, make_request_args
 
@@ -24,6 +25,7 @@ def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
     monkeypatch.setenv("EVERGREEN_CONN_WAREHOUSE", f"sqlite:///{file}")
     monkeypatch.setenv("EVERGREEN_WATCH_SECONDS", "0.05")
+    monkeypatch.setattr(watchers, "SHARE", 0)  # a first look takes long, and after a long one it pauses long
     return file
 
 
@@ -41,7 +43,7 @@ def known(day: int, state: RequestState, cause: Cause = Cause.NEW_DATA) -> None:
     requests.mark(request.id, now=NOW, state=state)
 
 
-async def next_event(events: AsyncIterator[object], seconds: float = 3) -> datetime:
+async def next_event(events: AsyncIterator[object], seconds: float = 20) -> datetime:
     event = await asyncio.wait_for(anext(events), seconds)
     return datetime.fromisoformat(event.payload["watermark"])  # type: ignore[attr-defined]
 
@@ -87,7 +89,7 @@ def test_a_run_that_cron_started_does_not_hide_the_data_from_other_models(wareho
 def test_a_source_that_does_not_answer_is_asked_again(warehouse: Path) -> None:
     async def story() -> datetime:
         events = SourceWatcher(**ARGUMENTS).run()
-        waiting = asyncio.create_task(next_event(events, 5))
+        waiting = asyncio.create_task(next_event(events))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         land(warehouse, 4)
@@ -107,7 +109,7 @@ def test_new_files_are_events_too(warehouse: Path, monkeypatch: pytest.MonkeyPat
 
     async def story() -> None:
         events = SourceWatcher(files="data/*.csv", event_time="at", key="id").run()
-        waiting = asyncio.create_task(next_event(events, 5))
+        waiting = asyncio.create_task(next_event(events))
         await asyncio.sleep(0.3)
         assert not waiting.done(), "there is no file yet"
         land_file(2)

@@ -28,6 +28,7 @@ OPEN, APPROVED, REJECTED, VOID, EXPIRED = (
     ApprovalState.OPEN, ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.VOID, ApprovalState.EXPIRED
 )  # fmt: skip
 Stories: TypeAlias = dict[str, Future[None]]
+pytestmark = pytest.mark.timeout(600)  # the first waits for a stack and for what the others do meanwhile
 
 
 @pytest.fixture(scope="module")

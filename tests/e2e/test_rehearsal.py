@@ -168,8 +168,8 @@ def test_a_program_that_dies_is_refused_with_the_end_of_its_log(rig: Rig, monkey
 def test_a_program_that_never_listens_is_ended_with_all_its_session(rig: Rig, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = ("/bin/sh", "-c", f"sleep 60 & echo $! > {pid}; wait")
-    text = rig.refused(rig.slots(program, timeout=0.5), make_candidate(MODEL, 1))
-    assert "not ready within 0.5 s: it does not listen yet" in text
+    text = rig.refused(rig.slots(program, timeout=2), make_candidate(MODEL, 1))
+    assert "not ready within 2 s: it does not listen yet" in text
     assert not lives(int(pid.read_text()))
     assert rig.left() == []
 

@@ -129,9 +129,9 @@ def heartbeat(replica: Serving) -> dict[str, int] | None:
 def test_worker_killed_during_a_swap_is_back_with_a_consistent_version(replica: Serving) -> None:
     loads = under_load(replica, callers=2)
     for version, delay in ((2, 0.0), (3, 0.05)):
-        release(replica.ledger, replica.store, version=version)
         path = replica.folder / "state.json"
         before = path.stat().st_mtime_ns
+        release(replica.ledger, replica.store, version=version)
         wait_for(lambda path=path, before=before: path.stat().st_mtime_ns != before, 10, replica.log)
         time.sleep(delay)
         os.kill(replica.worker_pid(), signal.SIGKILL)

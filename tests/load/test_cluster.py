@@ -15,6 +15,7 @@ import pytest
 from distributed import get_worker
 from distributed.comm import get_address_host_port
 
+from clustered import command_of, wait_for
 from evergreen.adapters.dask_cluster import DaskCluster
 from evergreen.core.errors import ClusterFailed, TrainingRefused
 from evergreen.core.ports.cluster import BrokenOff, Cluster, Place
@@ -48,11 +49,12 @@ def refuse_last(terms: object, place: Place) -> None:
     refuse(terms, place)
 
 
-def break_off(folder: Path, terms: object, place: Place) -> int:
-    """Ends well once the folder holds two tries."""
+def break_off(folder: Path, terms: tuple[str, int, int], place: Place) -> int:
+    """Ends well once the folder holds two tries, each as '<number>-<pid of the first worker>'."""
     place.tell("work")
     if place.number == 0:
-        Path(folder, str(len(list(folder.iterdir())))).touch()
+        Path(folder, f"{len(list(folder.iterdir()))}-{terms[2]}").touch()
+    wait_for(lambda: any(folder.glob(f"*-{terms[2]}")), 30)
     if len(list(folder.iterdir())) < 2:
         raise BrokenOff("nobody there")
     return place.number
@@ -115,4 +117,4 @@ def test_it_lets_nobody_else_in() -> None:
 def test_what_never_gets_done_is_given_up(cluster: Cluster) -> None:
     with pytest.raises(ClusterFailed, match=r"4 times|4 tries"):
         cluster.together(meet, never, what="a test")
-    assert not [one for one in psutil.Process().children(recursive=True) if "dask" in " ".join(one.cmdline())]
+    assert not [one for one in psutil.Process().children(recursive=True) if "dask" in command_of(one)]

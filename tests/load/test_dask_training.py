@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from clustered import Followed, Struck, wait_for
+from clustered import Followed, Struck, command_of, wait_for
 from evergreen.adapters.calibration import calibrate
 from evergreen.adapters.dask_cluster import DaskCluster
 from evergreen.adapters.file_store import FileStore
@@ -83,8 +83,8 @@ def told(tmp_path: Path) -> Path:
 
 
 def workers_left() -> list[psutil.Process]:
-    """Worker processes of this one, dead or alive."""
-    return [one for one in psutil.Process().children(recursive=True) if "dask" in " ".join(one.cmdline())]
+    """Worker processes of this one."""
+    return [one for one in psutil.Process().children(recursive=True) if "dask" in command_of(one)]
 
 
 def test_it_is_as_good_as_that_of_one_process(snapshot: Snapshot, undisturbed: TrainedModel) -> None:

@@ -23,7 +23,7 @@ from trialling import MODEL, PLAN, try_out
 
 pytestmark = pytest.mark.alone
 
-RATE, STAGE = 200.0, "canary-50"
+RATE, STAGE, WORKERS = 200.0, "canary-50", 2  # workers of each replica
 ASKS = [predict(MODEL, row) for row in frame(seed=77).to_dicts()]
 KEYS = 1009  # prime, so that each key asks for many rows
 
@@ -40,7 +40,7 @@ def two_replicas(home: Path, fault: str) -> Iterator[tuple[Serving, Serving]]:
         for number in range(2):
             (home / str(number)).mkdir()
             environment = {**urls, "EVERGREEN_FAULT": fault}
-            replica = serving(home / str(number), "--workers", "2", environment=environment)
+            replica = serving(home / str(number), "--workers", str(WORKERS), environment=environment)
             replicas.append(stack.enter_context(replica))
         release(replicas[0].ledger, replicas[0].store, version=1)
         for replica in replicas:
@@ -55,12 +55,9 @@ class Watched:
 
     def __init__(self, replica: Serving, release_id: str) -> None:
         self.replica, self.release_id = replica, release_id
-        wait_for(lambda: self._path.exists(), 10, replica.log)
+        on_trial = f"{MODEL}: version 2 is on trial, {STAGE} (release {release_id})"
+        wait_for(lambda: replica.log().count(on_trial) == WORKERS, 10, replica.log)
         self._file = GuardFile(replica.folder, release_id, STAGE)
-
-    @property
-    def _path(self) -> Path:
-        return self.replica.folder / "guard" / f"{self.release_id}.{STAGE}"
 
     def counted(self, arm: str = CHALLENGER) -> Counted:
         return self._file.counted(arm)

@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_the_live_version_and_a_restart_goes_on(replica: Serv
     replica.start()
     wait_for(lambda: told() and replica.answer(ROW) == expected, 20, replica.log)
     wait_for(lambda: heartbeat(replica).versions == {"flight-delay": 1}, 20, replica.log)
-    assert len(list((replica.folder / "bundles").iterdir())) == 1
+    wait_for(lambda: len(list((replica.folder / "bundles").iterdir())) == 1, 20, replica.log)  # but while it tries
     filler.unlink()
     replica.await_version(2, seconds=15)
     wait_for(lambda: ready(replica) == (200, {"ready": True, "reasons": []}), 20, replica.log)
@@ -97,8 +97,8 @@ def test_the_store_and_the_ledger_go_away_and_come_back(tmp_path: Path) -> None:
         folders = [tmp_path / "store", tmp_path / "ledger.db"]
         for folder in folders:
             folder.rename(folder.with_suffix(".away"))
+        (tmp_path / "ledger.db").mkdir()  # at once: whoever opens it next makes one
         (tmp_path / "store").write_text("no folder")
-        (tmp_path / "ledger.db").mkdir()
         assert replica.answer(ROW) == expected
 
         def told() -> bool:

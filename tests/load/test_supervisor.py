@@ -91,7 +91,7 @@ def ended_request(settings: wiring.Settings, run_id: str) -> TriggerRequest | No
 
 
 def test_everything_answers_and_up_again_changes_nothing(settings: wiring.Settings, stack: Stack) -> None:
-    assert sorted(healthy(record_of(settings), NAMES)) == sorted(NAMES)
+    until(lambda: sorted(healthy(record_of(settings), NAMES)) == sorted(NAMES), 60)
     assert running(settings) == stack == up(settings)
 
 
@@ -115,7 +115,7 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def test_only_loopback_and_only_with_the_password(stack: Stack, api: AirflowApi) -> None:
-    assert api.dags() == DAGS
+    until(lambda: api.dags() == DAGS, 60)
     with pytest.raises(FoundProblem, match="sign-in of 'admin'"):
         AirflowApi(stack.airflow_url, stack.user, "guess").dags()
     assert httpx.get(f"{stack.airflow_url}/api/v2/dags", timeout=30).status_code == 401
@@ -128,8 +128,8 @@ def test_a_run_is_told_who_started_it_and_tells_why_it_ended(
     found: dict[str, TriggerRequest] = {}
 
     def ended(run_id: str) -> str:
-        until(lambda: ended_request(settings, run_id), 60)
-        until(lambda: api.run("delay", run_id)["state"] in ("success", "failed"), 60)
+        until(lambda: ended_request(settings, run_id), 120)
+        until(lambda: api.run("delay", run_id)["state"] in ("success", "failed"), 120)
         request = ended_request(settings, run_id)
         assert request is not None
         found[run_id] = request
@@ -138,10 +138,12 @@ def test_a_run_is_told_who_started_it_and_tells_why_it_ended(
     headers = {"Authorization": f"Bearer {token(stack)}", "Referer": stack.airflow_url}
     with httpx.Client(base_url=stack.airflow_url, headers=headers, timeout=30) as browser:
         runs = "/api/v2/dags/delay/dagRuns"
-        until(lambda: browser.get(f"{runs}?run_type=asset_triggered").json()["dag_runs"], 30)
+        until(lambda: browser.get(f"{runs}?run_type=asset_triggered").json()["dag_runs"], 90)
         by_data = ended(browser.get(f"{runs}?run_type=asset_triggered").json()["dag_runs"][0]["dag_run_id"])
         by_api = ended(api.trigger("delay"))
-        by_ui = ended(browser.post(runs, json={"logical_date": None, "conf": {}}).json()["dag_run_id"])
+        # Airflow on SQLite answers now and then with 500, and has made no run then.
+        answers = (browser.post(runs, json={"logical_date": None, "conf": {}}) for _ in range(4))
+        by_ui = ended(next(one for one in answers if one.is_success).json()["dag_run_id"])
     assert [found[run_id].cause for run_id in (by_api, by_ui, by_data)] == [Cause.API, Cause.PERSON, Cause.NEW_DATA]
     assert found[by_data].state is RequestState.SKIPPED
     assert "5,000 needed" in api.run("delay", by_data)["note"]
@@ -167,9 +169,9 @@ def test_an_edit_of_a_spec_is_seen_within_seconds_and_hides_no_other_dag(
 
 
 def test_a_killed_scheduler_is_started_again_and_leaves_nothing(settings: wiring.Settings, stack: Stack) -> None:
-    before = record_of(settings).sessions["scheduler"]
+    before, starts = record_of(settings).sessions["scheduler"], record_of(settings).starts["scheduler"]
     os.kill(before.sid, signal.SIGKILL)
-    until(lambda: record_of(settings).starts["scheduler"] == 2, 20)
+    until(lambda: record_of(settings).starts["scheduler"] == starts + 1, 20)
     assert members([before]) == []
     until(lambda: healthy(record_of(settings), ["scheduler"]), 60)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psutil
 import pytest
 import xgboost as xgb
 
+from clustered import command_of
 from evergreen.adapters.xgboost_trainer.inputs import categories_of, inputs_of
 from evergreen.adapters.xgboost_trainer.trial_bench import TrialBenches
 from evergreen.core.errors import TrainingRefused
@@ -41,7 +43,7 @@ def opened(folder: Path, rows: pl.DataFrame, spec=None, memory_mb: float = 2000)
 
 def worker() -> psutil.Process:
     """The process of trials."""
-    (found,) = [one for one in psutil.Process().children() if "trial_worker" in " ".join(one.cmdline())]
+    (found,) = [one for one in psutil.Process().children() if "trial_worker" in command_of(one)]
     return found
 
 
@@ -82,7 +84,7 @@ def test_a_killed_process_costs_its_trial_and_the_next_one_goes_on(tmp_path: Pat
         before = bench.score(PARAMS, 0)
         first = worker()
         first.send_signal(signal.SIGSTOP)  # so that the trial is in progress when it is killed
-        os.kill(first.pid, signal.SIGKILL)
+        threading.Timer(1, os.kill, (first.pid, signal.SIGKILL)).start()
         with pytest.raises(TrialLost, match="-9"):
             bench.score(PARAMS, 0)
         assert bench.score(PARAMS, 0) == before

@@ -46,7 +46,7 @@ def done(folder: Path) -> int:
 def test_a_killed_program_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = program(count_slowly, tmp_path / "whole").run()
     killed = program(count_slowly, tmp_path / "killed")
-    killed.kill(moment(2, of=5, within=whole))
+    killed.kill(moment(1, of=5, within=whole))
     assert 1 <= done(tmp_path / "killed") < 20
     killed.run()
     assert done(tmp_path / "killed") == 20

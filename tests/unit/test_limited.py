@@ -87,7 +87,7 @@ def test_above_its_limit_it_is_stopped_and_told_what_to_do(pytestconfig: pytest.
     began = time.monotonic()
     with pytest.raises(MemoryExceeded) as raised:
         in_child("train", limit, grow)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25  # the step would go on for 30
     for told in ("step train", f"{limit:,.0f} MB", "window.train", "columns", "EVERGREEN_TRAINING_MEMORY_MB"):
         assert told in str(raised.value)
     assert raised.value.retryable is False
@@ -169,6 +169,13 @@ def test_an_interrupted_parent_leaves_no_child(pytestconfig: pytest.Config) -> N
     assert children(pytestconfig) == []
 
 
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     code = (
@@ -186,7 +193,7 @@ def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
     assert child.ppid() == parent.pid
     parent.kill()
     parent.wait()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(child))
 
 
 def test_what_it_prints_and_logs_is_not_lost_and_not_told_twice() -> None:

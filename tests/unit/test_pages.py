@@ -484,7 +484,7 @@ def test_an_answer_is_asked_for_by_a_form_on_the_models_page_too(world):
 )
 def test_an_answer_that_the_log_does_not_have_is_told_with_what_to_do(world, age, says):
     inference_id = id_of(datetime.now(UTC) - age, "b2")
-    logged(world)  # another one, of today
+    logged(world, age=NOW - datetime.now(UTC) + timedelta(minutes=5))  # another one, of today
     text, _ = page(world.ask(f"/evergreen/answers?id={inference_id}"), 404)
     assert says in text
     assert f'value="{inference_id}"' in text  # to be sent once more

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,10 +65,12 @@ def test_a_copy_is_for_its_owner_only_as_the_log_is(tmp_path: Path) -> None:
 def test_the_keeper_looks_at_them_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
     monkeypatch.setattr(keeper, "rotate", lambda folder: looked.append(folder) or [])
+    clock = [100.0]
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(keeper, "ROTATE", 0.2)
     made = keeper.Keeper.__new__(keeper.Keeper)
     made._home, made._rotate_at = tmp_path, 0.0
     for _ in range(6):
         made._keep_logs_small()
-        time.sleep(0.05)
+        clock[0] += 0.05
     assert looked == [tmp_path / "logs"] * 2

@@ -182,7 +182,7 @@ def test_the_challenger_answers_its_callers_and_the_champion_the_others(folder: 
 def test_no_caller_sees_a_challenger_fail_and_five_faults_take_it_off(
     folder: Path, predict: Predict, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_trial, "LIMIT", 0.1)
+    monkeypatch.setattr(running_trial, "LIMIT", 0.1 if reason == "timeout" else 10.0)
 
     async def act() -> None:
         worker, other = Worker(folder), Worker(folder, slot="1")
@@ -214,7 +214,6 @@ def test_the_log_tells_of_the_answer_that_the_caller_got(
             return np.full(len(matrix), 0.9, dtype=np.float32)
         return np.full(len(matrix), np.nan, dtype=np.float32)
 
-    monkeypatch.setattr(running_trial, "LIMIT", 0.05)
     store = InMemoryStore()
 
     async def act() -> None:
@@ -223,6 +222,7 @@ def test_the_log_tells_of_the_answer_that_the_caller_got(
         engine = Engine(worker.metrics, log)
         worker.trials = Trials(folder, "0", Asking(engine, worker.metrics, max_rows=100))
         good = await worker.ask(await worker.begin(), "ada")
+        monkeypatch.setattr(running_trial, "LIMIT", 0.05)
         answer = await worker.ask(await worker.begin(fails, stage="bake"), "ada")
         late.set()
         await until(lambda: not engine._asking_aside)  # the late one has come
@@ -397,7 +397,8 @@ def test_shadow_asks_a_copy_and_the_answer_is_the_champions(folder: Path) -> Non
     run(act)
 
 
-def test_a_shadow_that_is_behind_is_dropped_and_holds_up_nobody(folder: Path) -> None:
+def test_a_shadow_that_is_behind_is_dropped_and_holds_up_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_trial, "LIMIT", 10.0)
     stuck = threading.Event()
 
     def hangs(matrix: np.ndarray) -> np.ndarray:
@@ -410,7 +411,7 @@ def test_a_shadow_that_is_behind_is_dropped_and_holds_up_nobody(folder: Path) ->
         begun = time.monotonic()
         for _ in range(MOST + 60):
             await worker.ask(running)
-        assert time.monotonic() - begun < 1  # it would be 10 s for each
+        assert time.monotonic() - begun < 5  # it would be 10 s for each
         stuck.set()
         (line,) = worker.metrics.families("0")["evergreen_shadow_dropped_total"]
         assert int(line.split()[-1]) >= 60 - 2 * 16
