@@ -87,7 +87,7 @@ def test_above_its_limit_it_is_stopped_and_told_what_to_do(pytestconfig: pytest.
     began = time.monotonic()
     with pytest.raises(MemoryExceeded) as raised:
         in_child("train", limit, grow)
-    assert time.monotonic() - began < 25  # the step would go on for 30
+    assert time.monotonic() - began < 5
     for told in ("step train", f"{limit:,.0f} MB", "window.train", "columns", "EVERGREEN_TRAINING_MEMORY_MB"):
         assert told in str(raised.value)
     assert raised.value.retryable is False

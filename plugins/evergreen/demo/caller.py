@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 PAUSE = 0.05  # seconds between two requests
+TIMEOUT = 5.0  # seconds until a request has failed
 
 
 class Caller:
@@ -16,13 +17,12 @@ class Caller:
 
     Requests before the first answer do not count: nothing was released yet. `newest` is the version of the last
     answer, none before the first; `first` has the inference id of each version's first answer. `token` is sent where
-    serving asks for one. A request fails that is not answered within `timeout` seconds.
+    serving asks for one.
     """
 
-    def __init__(self, url: str, record: dict[str, Any], token: str = "", timeout: float = 5) -> None:
+    def __init__(self, url: str, record: dict[str, Any], token: str = "") -> None:
         self.url, self.record = url, record
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._timeout = timeout
         self.answers: dict[int, int] = {}
         self.first: dict[int, str] = {}
         self.newest: int | None = None
@@ -48,7 +48,7 @@ class Caller:
         return False
 
     def _run(self) -> None:
-        with httpx.Client(timeout=self._timeout, headers=self._headers) as client:
+        with httpx.Client(timeout=TIMEOUT, headers=self._headers) as client:
             while not self._stop.wait(PAUSE):
                 self._ask(client)
 

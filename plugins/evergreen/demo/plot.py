@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen import wiring
 from evergreen.core.catalog import load_catalog
 from evergreen.core.records import Cause, GateState, RequestState
-from evergreen.demo.caller import Caller
+from evergreen.demo.caller import TIMEOUT, Caller
 from evergreen.demo.ending import show
 from evergreen.demo.story import AIRTIME, DELAY, DemoFailed, Story
 from evergreen.demo.warehouse import corrupted, months
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 BEFORE_A_CLICK = 3.0  # seconds: Airflow asks again where an answer comes while it is still noting its question
 A_PERSON_TAKES = 1800.0  # seconds at most, with --ask
-A_CALLER_WAITS = 10.0  # seconds at most for the next answer
 
 
 def play(console: Console, stage: Stage, warehouse: Warehouse, *, ask: bool = False) -> None:
@@ -110,7 +109,7 @@ def _goes_on(story: Story, live: Release) -> None:
     caller = story.callers[live.model]
     before = caller.answers.get(live.version, 0)
     time.sleep(1)
-    deadline = time.monotonic() + A_CALLER_WAITS
+    deadline = time.monotonic() + TIMEOUT
     while caller.answers.get(live.version, 0) <= before and time.monotonic() < deadline:
         time.sleep(0.1)
     if caller.answers.get(live.version, 0) <= before or caller.newest != live.version:
