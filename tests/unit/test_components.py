@@ -28,7 +28,4 @@ def test_who_waits_for_airflows_database_does_so_longer_than_its_api_server(
         if one.name in (API, *WAITING)
     }
     assert {url.database for url in found.values()} == {str(tmp_path / "airflow" / "airflow.db")}
-    assert {name: url.query.get("timeout") for name, url in found.items()} == {
-        API: None,
-        **dict.fromkeys(WAITING, "30"),
-    }
+    assert {name: url.query["timeout"] for name, url in found.items()} == {API: "5", **dict.fromkeys(WAITING, "30")}

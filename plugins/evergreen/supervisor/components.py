@@ -33,15 +33,15 @@ def components(stack: Stack, home: Path) -> list[Component]:
     airflow = (sys.executable, "-m", "airflow")
     api = ("--host", "127.0.0.1", "--port", port_of(stack.airflow_url), "--workers", "1")
     terse = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}  # it tells of every look at every file: 25 MB a day
-    # Its API server may wait for itself until SQLite's timeout of 5 s: who waits meanwhile is not to give up with it.
-    patient = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"{_database(home)}?timeout=30"}
+    # It may wait for itself, and nobody writes until it gives up: sooner than those do who wait meanwhile.
+    hasty = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _database(home, timeout=5)}
     quiet = ("--skip-serve-logs",)  # the log servers bind fixed ports on all interfaces; the UI reads the files
     return [
         Component("mlflow", "MLflow", (sys.executable, "-m", "mlflow", "server", *_mlflow(stack, home))),
-        Component("api-server", "Airflow API server", (*airflow, "api-server", *api)),
-        Component("scheduler", "Airflow scheduler", (*airflow, "scheduler", *quiet), patient),
-        Component("dag-processor", "Airflow DAG processor", (*airflow, "dag-processor"), terse | patient),
-        Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", *quiet), patient),
+        Component("api-server", "Airflow API server", (*airflow, "api-server", *api), hasty),
+        Component("scheduler", "Airflow scheduler", (*airflow, "scheduler", *quiet)),
+        Component("dag-processor", "Airflow DAG processor", (*airflow, "dag-processor"), terse),
+        Component("triggerer", "Airflow triggerer", (*airflow, "triggerer", *quiet)),
         Component("serving", "Serving", (sys.executable, "-m", "evergreen.serving", *_serving(stack))),
     ]
 
@@ -130,8 +130,9 @@ def _airflow_options(settings: Settings, stack: Stack) -> dict[str, str]:
     return {f"AIRFLOW__{name.upper().replace('.', '__')}": str(value) for name, value in options.items()}
 
 
-def _database(home: Path) -> str:
-    return f"sqlite:///{home / 'airflow' / 'airflow.db'}"
+def _database(home: Path, timeout: int = 30) -> str:
+    """After so many seconds a write gives up that waits for another one."""
+    return f"sqlite:///{home / 'airflow' / 'airflow.db'}?timeout={timeout}"
 
 
 def _password_file(home: Path) -> Path:
